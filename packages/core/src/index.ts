@@ -1,1 +1,39 @@
-export {};
+export { AccessTokenClaims, type Actor, type VerifiedToken } from './access-token.js';
+export { AUDIT_EVENTS, type AuditEventName, type AuditRecord, type AuditSink } from './audit-record.js';
+export { ChainRecord, HmcpClaim, MAX_CHAIN } from './chain.js';
+export type { CompartmentOptions, CompartmentVerdict } from './compartment.js';
+export {
+  Binding,
+  type BindingExpectation,
+  checkBinding,
+  Envelope,
+  isSealed,
+  MAX_ENVELOPE_BYTES,
+  META,
+  PlainEnvelope,
+  PROTOCOL_VERSION,
+  parseEnvelope,
+  SealedEnvelope,
+} from './envelope.js';
+export {
+  CHECKS,
+  type Check,
+  ERRORS,
+  explain,
+  HmcpError,
+  type HmcpErrorCode,
+  isHmcpErrorCode,
+  RefusalData,
+  type Retry,
+} from './errors.js';
+export { FhirId, keyedHash, PatientContext, type PatientIdentity, patientKey, samePatient } from './patient-context.js';
+export {
+  definePatientTool,
+  isEffect,
+  type Operation,
+  type OperationTable,
+  type PatientScope,
+  type PatientTool,
+} from './patient-tool.js';
+export type { Interaction, Scope } from './scopes.js';
+export { SEAL_TYPE, SealClaims } from './seal.js';

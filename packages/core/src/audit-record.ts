@@ -1,0 +1,93 @@
+import type { Check } from './errors.js';
+
+/**
+ * What an audit record is about.
+ * - `request.served`, `request.refused`, `result.withheld`: a server's decision on one inbound request
+ * - `notification.dropped`: a client notification outside the closed list
+ * - `hop.call`, `hop.result`, `hop.dropped`, `hop.refused`, `hop.disclosure`: a caller's side of one outgoing request
+ * - `token.issued`, `token.refused`: an authorization server's decision
+ * - `directory.shown`: one record for each person listed by a directory operation
+ * - `audit.start`, `audit.stop`, `audit.recover`: the sink itself
+ * @see protocol section 8
+ */
+export const AUDIT_EVENTS = [
+  'request.served',
+  'request.refused',
+  'result.withheld',
+  'notification.dropped',
+  'hop.call',
+  'hop.result',
+  'hop.dropped',
+  'hop.refused',
+  'hop.disclosure',
+  'token.issued',
+  'token.refused',
+  'directory.shown',
+  'audit.start',
+  'audit.stop',
+  'audit.recover',
+] as const;
+/** A member of {@link AUDIT_EVENTS}. */
+export type AuditEventName = (typeof AUDIT_EVENTS)[number];
+
+/**
+ * One decision, as written by whoever took it. Holds no name, clear patient id, token, argument or result:
+ * people appear as keyed hashes, patients as `pk`. The sink adds version, chain, sequence, time and hash.
+ * @see protocol section 8
+ */
+export interface AuditRecord {
+  readonly event: AuditEventName;
+  /** FHIR outcome: 0 success, 4 refused, 8 serious (withheld, dropped), 12 major failure. */
+  readonly outcome: 0 | 4 | 8 | 12;
+  /** JSON-RPC code or HTTP status of a refusal. */
+  readonly code?: number | undefined;
+  readonly check?: Check | undefined;
+  /** A fixed sentence or word of the program; never text of an exception or of a caller. */
+  readonly reason?: string | undefined;
+  /** Resource identifier of the process that writes this record. */
+  readonly by: string;
+  readonly hop?: number | undefined;
+  readonly issuer?: string | undefined;
+  /** Keyed hash of the token's `sub`. */
+  readonly subject?: string | undefined;
+  readonly clientId?: string | undefined;
+  readonly actors?: readonly string[] | undefined;
+  /** A practitioner's `fhirUser`; anybody else's as a keyed hash. */
+  readonly fhirUser?: string | undefined;
+  readonly jti?: string | undefined;
+  readonly txn?: string | undefined;
+  readonly traceparent?: string | undefined;
+  readonly intent?: string | undefined;
+  readonly sid?: string | undefined;
+  readonly epoch?: number | undefined;
+  /** Patient key of the context; absent when no patient was established. */
+  readonly pk?: string | undefined;
+  /** `local`: keyed by the writer's own key instead of a manager's. */
+  readonly pkScope?: 'local' | undefined;
+  readonly method?: string | undefined;
+  readonly tool?: string | undefined;
+  /** Who was called (`hop.*`). */
+  readonly peer?: string | undefined;
+  /** `none`: the peer is no HMCP server, so no binding was expected; `checked` otherwise. */
+  readonly binding?: 'none' | 'checked' | undefined;
+  /** FHIR resource types of the result with their counts. */
+  readonly types?: Readonly<Record<string, number>> | undefined;
+  /** Parts of the result that could not be checked (free text, JSON without `output`). */
+  readonly unverifiable?: number | undefined;
+  /** `none`: an effect allowed by token and policy because this server trusts no manager. */
+  readonly fence?: 'none' | undefined;
+  /** How the patient reached the server: `claim`, `envelope` or, in transition, `header`. */
+  readonly contextMethod?: 'claim' | 'envelope' | 'header' | undefined;
+  /** Number of like refusals folded into this record. */
+  readonly folded?: number | undefined;
+}
+
+/**
+ * Where decisions go. `append` resolves when the record is durable and rejects when it cannot be made so;
+ * nothing is released before it resolves. @throws whatever the store threw; the caller answers 50302.
+ * @see protocol section 8
+ */
+export interface AuditSink {
+  append(record: AuditRecord): Promise<void>;
+  close(): Promise<void>;
+}

@@ -1,0 +1,211 @@
+import * as z from 'zod';
+
+/** What a caller may do after a refusal: nothing, repeat the same request, or ask the person first. */
+export type Retry = 'never' | 'same' | 'after_user';
+
+/**
+ * Every patient-context refusal: code, name, retry rule, meaning and mend. The codes travel as JSON-RPC error codes.
+ * @see protocol section 4
+ */
+export const ERRORS = {
+  40100: {
+    name: 'unauthorized',
+    retry: 'never',
+    says: 'the access token is missing or not valid (stdio)',
+    mend: 'send a valid access token for this server',
+  },
+  40101: {
+    name: 'seal_expired',
+    retry: 'same',
+    says: 'the seal has expired',
+    mend: 'renew the seal at the same epoch and repeat the same intent',
+  },
+  40300: {
+    name: 'insufficient_scope',
+    retry: 'never',
+    says: 'the token lacks a scope (stdio)',
+    mend: 'ask for the scope named in the challenge',
+  },
+  40301: {
+    name: 'switch_forbidden',
+    retry: 'never',
+    says: 'this caller may not switch or join this session',
+    mend: 'let the person switch at the portal',
+  },
+  40302: {
+    name: 'patient_not_authorized',
+    retry: 'never',
+    says: 'the policy or the token does not allow this patient, or there is no such patient or resource',
+    mend: 'launch for a patient this person may see',
+  },
+  40303: {
+    name: 'operation_undeclared',
+    retry: 'never',
+    says: 'the operation declares no scope, so nobody may call it',
+    mend: 'declare it with patientTool or in `operations`',
+  },
+  40901: {
+    name: 'stale_epoch',
+    retry: 'after_user',
+    says: 'the request belongs to an earlier patient, epoch or closed scope',
+    mend: 'show the person what happened; never send the old intent again',
+  },
+  40902: {
+    name: 'switch_in_progress',
+    retry: 'same',
+    says: 'another switch holds the session',
+    mend: 'repeat after it has ended',
+  },
+  40903: {
+    name: 'patient_mismatch',
+    retry: 'never',
+    says: 'token, seal, envelope, header, arguments or result do not name the same patient',
+    mend: 'leave the patient out: the context fills it in',
+  },
+  40904: {
+    name: 'switch_id_reused',
+    retry: 'never',
+    says: 'the switch id was used with other parameters',
+    mend: 'use a new switch id',
+  },
+  41001: { name: 'session_closed', retry: 'never', says: 'the session is closed', mend: 'open a new session' },
+  41201: {
+    name: 'epoch_precondition',
+    retry: 'after_user',
+    says: 'the expected epoch is not the current one',
+    mend: 'read the session again and let the person decide',
+  },
+  42201: {
+    name: 'confirmation_failed',
+    retry: 'after_user',
+    says: 'the confirmation by the person did not hold',
+    mend: 'ask the person again',
+  },
+  42301: { name: 'switching', retry: 'same', says: 'a switch is being decided', mend: 'repeat after it has ended' },
+  42801: {
+    name: 'context_required',
+    retry: 'never',
+    says: 'more patient context is needed than was sent',
+    mend: 'send the envelope of a session, or launch with a patient',
+  },
+  42802: {
+    name: 'permit_required',
+    retry: 'after_user',
+    says: 'an effect needs a live permit',
+    mend: 'let the person act again in the current session',
+  },
+  50301: {
+    name: 'authority_unavailable',
+    retry: 'same',
+    says: 'an authority or peer that had to be asked did not answer',
+    mend: 'repeat when it answers again',
+  },
+  50302: {
+    name: 'audit_unavailable',
+    retry: 'same',
+    says: 'the audit record could not be made durable',
+    mend: 'repeat when the audit store accepts records again',
+  },
+} as const satisfies Record<number, { name: string; retry: Retry; says: string; mend: string }>;
+
+/** A code of {@link ERRORS}. */
+export type HmcpErrorCode = keyof typeof ERRORS;
+
+/** The checks a request passes at a hop, in the order of protocol section 3, then those outside a request. */
+export const CHECKS = [
+  'size',
+  'token',
+  'header',
+  'envelope',
+  'seal',
+  'equality',
+  'scope',
+  'operation',
+  'policy',
+  'epoch',
+  'argument',
+  'result',
+  'audit',
+  'permit',
+  'session',
+  'confirmation',
+  'peer',
+] as const;
+/** Which check refused; `error.data.check`. @see protocol section 4 */
+export type Check = (typeof CHECKS)[number];
+
+/**
+ * `error.data` of a refusal. Holds nothing the caller did not send: no patient, no text of an exception.
+ * `by` is the resource identifier of the refuser, `hop` its place in the chain (1 = first server).
+ * @see protocol section 4
+ */
+export const RefusalData = z.object({
+  retry: z.enum(['never', 'same', 'after_user']),
+  by: z.string().max(2048),
+  hop: z.int().min(1).max(16).optional(),
+  check: z.enum(CHECKS),
+  intent: z.string().max(128).optional(),
+});
+export type RefusalData = z.infer<typeof RefusalData>;
+
+/** True for a number that {@link ERRORS} defines. */
+export function isHmcpErrorCode(code: unknown): code is HmcpErrorCode {
+  return typeof code === 'number' && Object.hasOwn(ERRORS, code);
+}
+
+/**
+ * A refusal as an exception. `code` is the JSON-RPC code, `check` the rule that refused, `data` what crosses the wire.
+ * `reason` is for the local audit and log; it never leaves the process.
+ * @see protocol section 4
+ */
+export class HmcpError extends Error {
+  readonly code: HmcpErrorCode;
+  readonly data: RefusalData;
+  readonly reason: string | undefined;
+
+  constructor(
+    code: HmcpErrorCode,
+    data: Omit<RefusalData, 'retry'> & { retry?: Retry },
+    options: { reason?: string; cause?: unknown } = {},
+  ) {
+    super(`${ERRORS[code].name}: ${ERRORS[code].says}`, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = 'HmcpError';
+    this.code = code;
+    this.data = { ...data, retry: data.retry ?? ERRORS[code].retry };
+    this.reason = options.reason;
+  }
+
+  /** The check that refused. */
+  get check(): Check {
+    return this.data.check;
+  }
+
+  /** Reads a refusal from a JSON-RPC error (`{ code, data }`) of any SDK; `undefined` when it is not one of ours. */
+  static from(error: unknown): HmcpError | undefined {
+    if (error instanceof HmcpError) return error;
+    if (typeof error !== 'object' || error === null) return undefined;
+    const { code, data } = error as { code?: unknown; data?: unknown };
+    if (!isHmcpErrorCode(code)) return undefined;
+    const parsed = RefusalData.safeParse(data);
+    return parsed.success ? new HmcpError(code, parsed.data) : undefined;
+  }
+}
+
+/**
+ * A refusal in sentences: what happened, which check, whether to retry, how to mend. Names nobody.
+ * Anything that is no refusal of ours is reported by its class only.
+ * @see protocol section 4
+ */
+export function explain(error: unknown): string {
+  const refusal = HmcpError.from(error);
+  if (!refusal) return `not a patient-context refusal: ${error instanceof Error ? error.name : typeof error}`;
+  const { name, says, mend } = ERRORS[refusal.code];
+  const { by, hop, check, retry, intent } = refusal.data;
+  const where = `refused by ${by}${hop === undefined ? '' : ` (hop ${hop})`}, check "${check}"`;
+  const again = {
+    never: 'Do not retry.',
+    same: 'The same request may be repeated.',
+    after_user: 'Ask the person before anything else is sent.',
+  }[retry];
+  return `${refusal.code} ${name}, ${where}: ${says}.\n${again} Mend: ${mend}.${intent ? ` Intent: ${intent}.` : ''}`;
+}

@@ -1,0 +1,57 @@
+import type * as z from 'zod';
+
+/** Whose data an operation is about; `directory` is the one kind that lists several people. @see protocol section 7 */
+export type PatientScope = 'required' | 'directory' | 'none';
+
+/**
+ * What a server declares about one operation. Without it the operation is listed but answers 40303.
+ * @see protocol section 3
+ */
+export interface Operation {
+  /** Space-separated scopes demanded at this hop. */
+  readonly scope: string;
+  /** What the handler's own calls need, transitively; part of every exchange for this operation. */
+  readonly onward?: string | undefined;
+  /** True when calling it changes something; also implied by a scope with c, u, d or write. @default false */
+  readonly effect?: boolean | undefined;
+  /** Name of the argument that names the patient: compared, hidden from the listed schema, filled in. */
+  readonly patientArgument?: string | undefined;
+  /** @default "required" */
+  readonly patientScope?: PatientScope | undefined;
+  /** Schema of `structuredContent`; JSON of an operation without one is `unverifiable`. */
+  readonly output?: z.ZodType | undefined;
+}
+
+/** Declarations by kind and name; a key of `methods` is a custom method, of `resources` a URI or template. */
+export interface OperationTable {
+  readonly tools?: Readonly<Record<string, Operation>> | undefined;
+  readonly resources?: Readonly<Record<string, Operation>> | undefined;
+  readonly prompts?: Readonly<Record<string, Operation>> | undefined;
+  readonly methods?: Readonly<Record<string, Operation>> | undefined;
+}
+
+/**
+ * One contract for both sides of a tool: the server registers it, the caller calls it. Its input names no patient.
+ */
+export interface PatientTool<I extends z.ZodObject = z.ZodObject, O extends z.ZodType = z.ZodType> extends Operation {
+  readonly name: string;
+  readonly description: string;
+  readonly input: I;
+  readonly output: O;
+}
+
+/**
+ * Declares a {@link PatientTool}. @throws {TypeError} when the name, scope or schemas are unusable
+ */
+export function definePatientTool<I extends z.ZodObject, O extends z.ZodType>(tool: PatientTool<I, O>): PatientTool<I, O> {
+  if (!/^[A-Za-z0-9_.-]{1,128}$/.test(tool.name))
+    throw new TypeError(`"name" of a patient tool must match [A-Za-z0-9_.-]{1,128}`);
+  if (tool.scope.trim() === '') throw new TypeError(`"scope" of patient tool ${tool.name} is empty`);
+  return tool;
+}
+
+/** True when the operation can change something: declared so, or its scope has c, u, d or write. @see protocol section 6 */
+export function isEffect(operation: Operation): boolean {
+  if (operation.effect === true) return true;
+  return operation.scope.split(' ').some((scope) => /\bwrite\b/.test(scope) || /\.(\*|[crs]*[cud][crudsw]*)(\?|$)/.test(scope));
+}
