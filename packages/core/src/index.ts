@@ -1,7 +1,29 @@
-export { AccessTokenClaims, type Actor, type VerifiedToken } from './access-token.js';
+export { AccessTokenClaims, type VerifiedToken } from './access-token.js';
 export { AUDIT_EVENTS, type AuditEventName, type AuditRecord, type AuditSink } from './audit-record.js';
-export { ChainRecord, HmcpClaim, MAX_CHAIN } from './chain.js';
+export {
+  type Actor,
+  type ChainClaims,
+  type ChainFault,
+  ChainRecord,
+  type ChainVerdict,
+  checkChain,
+  HmcpClaim,
+  MAX_CHAIN,
+} from './chain.js';
 export type { CompartmentOptions, CompartmentVerdict } from './compartment.js';
+export {
+  CLIENT_NOTIFICATIONS,
+  type ContextMode,
+  type Decision,
+  type DecisionFacts,
+  decide,
+  type HeaderTransition,
+  type MethodClass,
+  methodClass,
+  namesAnotherPatient,
+  parsePatientHeader,
+  type Refusal,
+} from './decide.js';
 export {
   Binding,
   type BindingExpectation,
@@ -35,5 +57,19 @@ export {
   type PatientScope,
   type PatientTool,
 } from './patient-tool.js';
-export type { Interaction, Scope } from './scopes.js';
+export {
+  canChange,
+  covers,
+  coversAll,
+  effectiveScopes,
+  type HmcpScope,
+  hasPatientLevel,
+  type Interaction,
+  parseScopes,
+  type ResourceScope,
+  type Scope,
+  type ScopeHolder,
+  type ScopeLevel,
+  satisfies,
+} from './scopes.js';
 export { SEAL_TYPE, SealClaims } from './seal.js';

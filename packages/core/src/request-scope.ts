@@ -3,6 +3,8 @@ import type { VerifiedToken } from './access-token.js';
 import type { Envelope } from './envelope.js';
 import { HmcpError } from './errors.js';
 import type { PatientContext } from './patient-context.js';
+import type { PatientTool } from './patient-tool.js';
+import type * as z from 'zod';
 
 /**
  * Everything a process may know about the request it is serving (or, at an orchestrator, the act it is carrying out):
@@ -25,6 +27,20 @@ export interface ScopeFacts {
   readonly traceparent?: string | undefined;
   /** Aborts when the inbound request ends or its token expires. */
   readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Calls declared peers in the scope of the request in hand; what a server hands to its handlers and an agent implements.
+ * Rejects with {@link HmcpError}. `timeoutMs` is 30 000 by default.
+ * @see protocol section 3
+ */
+export interface Outbound {
+  call<I extends z.ZodObject, O extends z.ZodType>(
+    peer: string,
+    contract: PatientTool<I, O>,
+    args: z.input<I>,
+    options?: { signal?: AbortSignal | undefined; timeoutMs?: number | undefined },
+  ): Promise<z.output<O>>;
 }
 
 const storage = new AsyncLocalStorage<RequestScope>();
