@@ -1,15 +1,8 @@
 import * as z from 'zod';
 import type { ChainRecord } from './chain.js';
-import { HmcpClaim } from './chain.js';
+import { ActorClaim, HmcpClaim } from './chain.js';
 import { FhirId } from './patient-context.js';
 import type { Scope } from './scopes.js';
-
-/** RFC 8693 `act`: the current actor outermost, earlier ones nested inside. */
-export interface Actor {
-  readonly sub: string;
-  readonly act?: Actor | undefined;
-}
-const ActorClaim: z.ZodType<Actor> = z.lazy(() => z.looseObject({ sub: z.string().min(1), act: ActorClaim.optional() }));
 
 /**
  * Claims of an access token as this protocol reads them (RFC 9068, SMART launch context, RFC 8693).

@@ -1,6 +1,15 @@
-export { AccessTokenClaims, type Actor, type VerifiedToken } from './access-token.js';
+export { AccessTokenClaims, type VerifiedToken } from './access-token.js';
 export { AUDIT_EVENTS, type AuditEventName, type AuditRecord, type AuditSink } from './audit-record.js';
-export { ChainRecord, HmcpClaim, MAX_CHAIN } from './chain.js';
+export {
+  type Actor,
+  type ChainClaims,
+  type ChainFault,
+  ChainRecord,
+  type ChainVerdict,
+  checkChain,
+  HmcpClaim,
+  MAX_CHAIN,
+} from './chain.js';
 export type { CompartmentOptions, CompartmentVerdict } from './compartment.js';
 export {
   Binding,
@@ -35,5 +44,19 @@ export {
   type PatientScope,
   type PatientTool,
 } from './patient-tool.js';
-export type { Interaction, Scope } from './scopes.js';
+export {
+  canChange,
+  covers,
+  coversAll,
+  effectiveScopes,
+  type HmcpScope,
+  hasPatientLevel,
+  type Interaction,
+  parseScopes,
+  type ResourceScope,
+  type Scope,
+  type ScopeHolder,
+  type ScopeLevel,
+  satisfies,
+} from './scopes.js';
 export { SEAL_TYPE, SealClaims } from './seal.js';
