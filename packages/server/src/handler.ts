@@ -166,16 +166,12 @@ async function inspect(factory: McpServerFactory, env: AgentEnv): Promise<readon
         const name = entry[key] ?? '';
         if (declarations.find(kind, name)) continue;
         missing.push(`${kind}/${name}`);
-        env.log?.warn(
-          { operation: `${kind}/${name}`.slice(0, 160) },
-          `undeclared operation answers 40303; declare it: operations: { ${kind}: { '…': { scope: 'patient/….rs' } } }`,
-        );
+        env.log?.warn({ method: kind, tool: name }, 'an operation is undeclared and answers 40303: declare it with patientTool or in `operations`');
       }
     }
     await server.close();
   } catch (error) {
-    env.log?.warn(
-      { error: error instanceof Error ? error.name : typeof error },
+    env.log?.warn({ err: error },
       'the server factory could not be inspected at start',
     );
   }

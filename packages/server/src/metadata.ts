@@ -1,16 +1,10 @@
-import { protectedResourceMetadata } from '@hmcp/auth';
+import { protectedResourceMetadata, protectedResourceMetadataUrl } from '@hmcp/auth';
 import type { AgentEnv } from './define-agent.js';
-
-/** Where the protected-resource metadata of a resource identifier stands (RFC 9728 section 3.1). */
-export function metadataUrl(resource: string): string {
-  const url = new URL(resource);
-  return `${url.origin}/.well-known/oauth-protected-resource${url.pathname === '/' ? '' : url.pathname}`;
-}
 
 /** Answers a GET of the metadata, at the path of the resource and at the root; `undefined` for any other request. */
 export function serveMetadata(request: Request, env: AgentEnv, scopesSupported: readonly string[]): Response | undefined {
   const { pathname } = new URL(request.url);
-  const paths = [new URL(metadataUrl(env.resource)).pathname, '/.well-known/oauth-protected-resource'];
+  const paths = [new URL(protectedResourceMetadataUrl(env.resource)).pathname, '/.well-known/oauth-protected-resource'];
   if (!paths.includes(pathname)) return undefined;
   if (request.method !== 'GET') return new Response(null, { status: 405, headers: { Allow: 'GET' } });
   const metadata = protectedResourceMetadata({
