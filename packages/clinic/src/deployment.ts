@@ -83,14 +83,19 @@ export async function serveParty(agent: AgentDefinition, config: PartyConfig): P
   };
 }
 
+/** Reads a party's configuration file. @throws {TypeError} naming each wrong key */
+export async function readPartyConfig(file: string): Promise<PartyConfig> {
+  const parsed = PartyConfig.safeParse(JSON.parse(await readFile(file, 'utf8')));
+  if (parsed.success) return parsed.data;
+  throw new TypeError(`the configuration is not usable: ${parsed.error.issues.map(({ path, code }) => `"${path.join('.')}" ${code}`).join('; ')}`);
+}
+
 /**
- * Runs a party as a process: reads its configuration, listens, tells its parent the port, and ends with it
- * (SIGTERM, SIGINT or a closed channel).
+ * Runs a party as this process: listens, tells the parent the port, and ends with it (SIGTERM, SIGINT or a closed
+ * channel).
  */
-export async function runParty(file: string | undefined, listen: (config: PartyConfig) => Promise<Listening>): Promise<void> {
-  if (file === undefined) throw new TypeError('the first argument must be a configuration file');
-  const config = PartyConfig.parse(JSON.parse(await readFile(file, 'utf8')));
-  const party = await listen(config);
+export async function runParty(listen: () => Promise<Listening>): Promise<void> {
+  const party = await listen();
   let stopping = false;
   const stop = (): void => {
     if (stopping) return;
