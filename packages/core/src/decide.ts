@@ -3,7 +3,7 @@ import { type Envelope, isSealed, parseEnvelope } from './envelope.js';
 import type { Check, HmcpErrorCode } from './errors.js';
 import { FhirId, type PatientContext } from './patient-context.js';
 import { isEffect, type Operation } from './patient-tool.js';
-import { type Scope, parseScopes, satisfies } from './scopes.js';
+import { parseScopes, type Scope, satisfies } from './scopes.js';
 
 /** How a method is treated; anything not listed is `context`. @see protocol section 3 */
 export type MethodClass = 'handshake' | 'catalogue' | 'context';
@@ -99,7 +99,8 @@ export function decide(facts: DecisionFacts): Decision {
 
   const params = asRecord(facts.params);
   const parsed = parseEnvelope(params?._meta);
-  if ('malformed' in parsed) return { verdict: 'refuse', refusal: { kind: 'malformed', check: 'envelope', reason: 'malformed envelope' } };
+  if ('malformed' in parsed)
+    return { verdict: 'refuse', refusal: { kind: 'malformed', check: 'envelope', reason: 'malformed envelope' } };
   const { envelope } = parsed;
   if (envelope === undefined && facts.mode !== 'token') return refuse(42801, 'envelope', 'this server requires an envelope');
   // Seals are proof only where a manager is trusted; this server trusts none, so a sealed envelope proves nothing.
@@ -120,7 +121,8 @@ export function decide(facts: DecisionFacts): Decision {
     if (facts.policy === 'deny') return refuse(40302, 'policy', 'the access policy denies this patient');
     if (facts.policy === 'unavailable') return refuse(50301, 'policy', 'the access policy did not answer');
   }
-  if (namesAnotherPatient(params, context.patient, operation)) return refuse(40903, 'argument', 'an argument names another patient');
+  if (namesAnotherPatient(params, context.patient, operation))
+    return refuse(40903, 'argument', 'an argument names another patient');
   return { verdict: 'serve', context: context.patient, envelope, contextMethod: context.contextMethod, effect };
 }
 
@@ -138,12 +140,15 @@ interface NamedContext {
 function nameContext({ token, header, transition, now }: DecisionFacts, envelope: Envelope | undefined): NamedContext | Decision {
   const named = envelope !== undefined && !isSealed(envelope) ? envelope : undefined;
   const { patient } = token;
-  if (named && patient !== undefined && named.patient !== patient) return refuse(40903, 'equality', 'envelope and token name different patients');
-  if (named?.tenant !== undefined && named.tenant !== token.tenant) return refuse(40903, 'equality', 'envelope and token name different tenants');
+  if (named && patient !== undefined && named.patient !== patient)
+    return refuse(40903, 'equality', 'envelope and token name different patients');
+  if (named?.tenant !== undefined && named.tenant !== token.tenant)
+    return refuse(40903, 'equality', 'envelope and token name different tenants');
   if (named?.encounter !== undefined && token.encounter !== undefined && named.encounter !== token.encounter) {
     return refuse(40903, 'equality', 'envelope and token name different encounters');
   }
-  if (header !== undefined && header !== (patient ?? named?.patient ?? header)) return refuse(40903, 'header', 'header and context name different patients');
+  if (header !== undefined && header !== (patient ?? named?.patient ?? header))
+    return refuse(40903, 'header', 'header and context name different patients');
 
   const encounter = token.encounter ?? named?.encounter;
   const who = (id: string): PatientContext => ({
@@ -163,16 +168,21 @@ function nameContext({ token, header, transition, now }: DecisionFacts, envelope
 
 function checkScope({ token, operation, method }: DecisionFacts): Refusal | undefined {
   if (method === 'resources/list') {
-    return token.scopes.some(grantsRead) ? undefined : { kind: 'scope', scope: 'patient/hmcp:read', check: 'scope', reason: 'no read scope' };
+    return token.scopes.some(grantsRead)
+      ? undefined
+      : { kind: 'scope', scope: 'patient/hmcp:read', check: 'scope', reason: 'no read scope' };
   }
-  if (operation === undefined) return { kind: 'context', code: 40303, check: 'operation', reason: 'the operation declares no scope' };
+  if (operation === undefined)
+    return { kind: 'context', code: 40303, check: 'operation', reason: 'the operation declares no scope' };
   const required = parseScopes(operation.scope);
   if (satisfies(token.scopes, required, token)) return undefined;
   return { kind: 'scope', scope: operation.scope, check: 'scope', reason: 'the token lacks a scope of this operation' };
 }
 
 function grantsRead(scope: Scope): boolean {
-  return (scope.kind === 'resource' && (scope.ops.has('r') || scope.ops.has('s'))) || (scope.kind === 'hmcp' && scope.ops.has('read'));
+  return (
+    (scope.kind === 'resource' && (scope.ops.has('r') || scope.ops.has('s'))) || (scope.kind === 'hmcp' && scope.ops.has('read'))
+  );
 }
 
 const PATIENT_KEYS = /^(patient|patient[-_]?(id|ref|reference)|subject|subject[-_]?(id|reference))$/i;
@@ -195,7 +205,8 @@ export function namesAnotherPatient(params: unknown, context: PatientContext, op
       for (const [, id] of value.matchAll(PATIENT_REFERENCE)) if (id !== context.patient) return true;
       return false;
     }
-    if (typeof value === 'number' || typeof value === 'boolean') return key === declared || (PATIENT_KEYS.test(key) && typeof value === 'number');
+    if (typeof value === 'number' || typeof value === 'boolean')
+      return key === declared || (PATIENT_KEYS.test(key) && typeof value === 'number');
     if (Array.isArray(value)) return value.some((item) => isOther(key, item));
     const inner = asRecord(value);
     if (!inner) return key === declared && value === null;

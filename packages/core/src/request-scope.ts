@@ -1,10 +1,10 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
+import type * as z from 'zod';
 import type { VerifiedToken } from './access-token.js';
 import type { Envelope } from './envelope.js';
 import { HmcpError } from './errors.js';
 import type { PatientContext } from './patient-context.js';
 import type { PatientTool } from './patient-tool.js';
-import type * as z from 'zod';
 
 /**
  * Everything a process may know about the request it is serving (or, at an orchestrator, the act it is carrying out):

@@ -1,4 +1,16 @@
-import { type AuditRecord, type Decision, decide, HmcpError, keyedHash, methodClass, type Operation, patientKey, type PatientContext, type Refusal, type VerifiedToken } from '@hmcp/core';
+import {
+  type AuditRecord,
+  type Decision,
+  decide,
+  HmcpError,
+  keyedHash,
+  methodClass,
+  type Operation,
+  type PatientContext,
+  patientKey,
+  type Refusal,
+  type VerifiedToken,
+} from '@hmcp/core';
 import type { AgentEnv } from './define-agent.js';
 
 /** One inbound request after its token was verified: what every later check and record is made from. */
@@ -34,7 +46,12 @@ export async function admit(inbound: Inbound, env: AgentEnv): Promise<Exclude<De
   return second;
 }
 
-async function askPolicy(who: PatientContext, effect: boolean, inbound: Inbound, env: AgentEnv): Promise<'allow' | 'deny' | 'unavailable'> {
+async function askPolicy(
+  who: PatientContext,
+  effect: boolean,
+  inbound: Inbound,
+  env: AgentEnv,
+): Promise<'allow' | 'deny' | 'unavailable'> {
   if (!env.policy) return 'deny';
   const { token } = inbound;
   let timer: NodeJS.Timeout | undefined;
@@ -63,7 +80,12 @@ async function askPolicy(who: PatientContext, effect: boolean, inbound: Inbound,
 }
 
 /** A refusal as the error that crosses the wire, naming this server and its place in the chain. */
-export function refusalError(refusal: Extract<Refusal, { kind: 'context' }>, inbound: Pick<Inbound, 'token'>, env: AgentEnv, intent?: string): HmcpError {
+export function refusalError(
+  refusal: Extract<Refusal, { kind: 'context' }>,
+  inbound: Pick<Inbound, 'token'>,
+  env: AgentEnv,
+  intent?: string,
+): HmcpError {
   const data = { by: env.resource, hop: inbound.token.hop, check: refusal.check, ...(intent === undefined ? {} : { intent }) };
   return new HmcpError(refusal.code, data, { reason: refusal.reason });
 }
@@ -80,7 +102,8 @@ export async function describe(
 ): Promise<Omit<AuditRecord, 'event' | 'outcome'>> {
   const { token, method, params } = inbound;
   const practitioner = token.fhirUser !== undefined && /\/(Practitioner|PractitionerRole)\//.test(token.fhirUser);
-  const tool = method === 'tools/call' && inbound.operation !== undefined && typeof params.name === 'string' ? params.name : undefined;
+  const tool =
+    method === 'tools/call' && inbound.operation !== undefined && typeof params.name === 'string' ? params.name : undefined;
   return {
     by: env.resource,
     hop: token.hop,
@@ -95,9 +118,21 @@ export async function describe(
     // A method nobody declared is the caller's text; only names of ours are written down.
     method: methodClass(method) !== 'context' || inbound.operation !== undefined || STANDARD.has(method) ? method : 'undeclared',
     tool,
-    fhirUser: token.fhirUser === undefined ? undefined : practitioner ? token.fhirUser : await keyedHash(env.pseudonymKey, token.fhirUser),
+    fhirUser:
+      token.fhirUser === undefined
+        ? undefined
+        : practitioner
+          ? token.fhirUser
+          : await keyedHash(env.pseudonymKey, token.fhirUser),
     ...(context === undefined ? {} : { pk: await patientKey(env.pseudonymKey, context), pkScope: 'local' as const }),
   };
 }
 
-const STANDARD = new Set(['tools/call', 'prompts/get', 'resources/read', 'resources/list', 'completion/complete', 'subscriptions/listen']);
+const STANDARD = new Set([
+  'tools/call',
+  'prompts/get',
+  'resources/read',
+  'resources/list',
+  'completion/complete',
+  'subscriptions/listen',
+]);

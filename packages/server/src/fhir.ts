@@ -42,9 +42,17 @@ export function scopedFhir(scope: RequestScope, env: AgentEnv): FhirClient {
     if (!env.tokens) throw refuse(50301, 'peer', 'no token exchange configured');
     let response: Response;
     try {
-      const { accessToken } = await env.tokens.exchange({ subjectToken: scope.facts.accessToken, resource: base, scope: smartScope });
+      const { accessToken } = await env.tokens.exchange({
+        subjectToken: scope.facts.accessToken,
+        resource: base,
+        scope: smartScope,
+      });
       response = await (env.fetch ?? fetch)(url, {
-        headers: { Authorization: `Bearer ${accessToken}`, Accept: 'application/fhir+json', ...(scope.facts.traceparent ? { traceparent: scope.facts.traceparent } : {}) },
+        headers: {
+          Authorization: `Bearer ${accessToken}`,
+          Accept: 'application/fhir+json',
+          ...(scope.facts.traceparent ? { traceparent: scope.facts.traceparent } : {}),
+        },
         redirect: 'error',
         signal: AbortSignal.any([scope.signal, AbortSignal.timeout(30_000)]),
       });
@@ -64,7 +72,8 @@ export function scopedFhir(scope: RequestScope, env: AgentEnv): FhirClient {
   }
 
   function own(value: unknown): void {
-    if (!checkCompartment(value, { patient: context, sourceBase: base }).inside) throw refuse(40302, 'peer', 'the FHIR server answered with another patient');
+    if (!checkCompartment(value, { patient: context, sourceBase: base }).inside)
+      throw refuse(40302, 'peer', 'the FHIR server answered with another patient');
   }
 
   return {
@@ -72,7 +81,8 @@ export function scopedFhir(scope: RequestScope, env: AgentEnv): FhirClient {
       if (!TYPE.test(type) || !ID.test(id)) throw refuse(40302, 'peer', 'no such resource');
       const resource = (await get(new URL(`${base}/${type}/${id}`), `patient/${type}.r`)) as FhirResource;
       own(resource);
-      if (resource.resourceType !== type || resource.id !== id) throw refuse(40302, 'peer', 'the FHIR server answered with another resource');
+      if (resource.resourceType !== type || resource.id !== id)
+        throw refuse(40302, 'peer', 'the FHIR server answered with another resource');
       return resource;
     },
     async search(type, parameters = {}) {
@@ -86,7 +96,10 @@ export function scopedFhir(scope: RequestScope, env: AgentEnv): FhirClient {
       const found: FhirResource[] = [];
       let next: URL | undefined = url;
       for (let page = 0; next !== undefined && page < MAX_PAGES; page++) {
-        const bundle = (await get(next, `patient/${type}.s`)) as { entry?: { resource?: FhirResource }[]; link?: { relation: string; url: string }[] };
+        const bundle = (await get(next, `patient/${type}.s`)) as {
+          entry?: { resource?: FhirResource }[];
+          link?: { relation: string; url: string }[];
+        };
         for (const { resource } of bundle.entry ?? []) {
           if (resource === undefined || resource.resourceType === 'OperationOutcome') continue;
           own(resource);
@@ -94,7 +107,8 @@ export function scopedFhir(scope: RequestScope, env: AgentEnv): FhirClient {
         }
         const following = bundle.link?.find(({ relation }) => relation === 'next')?.url;
         next = following === undefined ? undefined : new URL(following, `${base}/`);
-        if (next !== undefined && !next.href.startsWith(`${base}/`)) throw refuse(40302, 'peer', 'the next page is on another server');
+        if (next !== undefined && !next.href.startsWith(`${base}/`))
+          throw refuse(40302, 'peer', 'the next page is on another server');
       }
       return found;
     },

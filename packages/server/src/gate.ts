@@ -57,15 +57,28 @@ async function refuseToken(error: unknown, env: AgentEnv): Promise<Response> {
   const unavailable = error instanceof AuthorityUnavailable;
   const fault = error instanceof TokenError ? error : undefined;
   const status = unavailable ? 503 : (fault?.status ?? 401);
-  const audited = await audit({ event: 'request.refused', outcome: 4, code: status, check: 'token', reason: unavailable ? 'the authority is unavailable' : (fault?.reason ?? 'the token could not be verified'), by: env.resource }, env);
+  const audited = await audit(
+    {
+      event: 'request.refused',
+      outcome: 4,
+      code: status,
+      check: 'token',
+      reason: unavailable ? 'the authority is unavailable' : (fault?.reason ?? 'the token could not be verified'),
+      by: env.resource,
+    },
+    env,
+  );
   if (!audited) return auditUnavailable(env, null);
-  if (unavailable) return plain(503, 'an authority this server must ask did not answer', { 'Retry-After': String(error.retryAfterSeconds) });
+  if (unavailable)
+    return plain(503, 'an authority this server must ask did not answer', { 'Retry-After': String(error.retryAfterSeconds) });
   const challenge = bearerChallenge({
     error: fault === undefined ? 'invalid_token' : fault.error,
     description: fault?.error === undefined ? undefined : 'the access token is not valid for this server',
     resourceMetadata: metadataUrl(env.resource),
   });
-  return plain(status, status === 400 ? 'malformed authorization' : 'a valid access token is required', { 'WWW-Authenticate': challenge });
+  return plain(status, status === 400 ? 'malformed authorization' : 'a valid access token is required', {
+    'WWW-Authenticate': challenge,
+  });
 }
 
 /** The 403 of a scope refusal: one complete challenge. @see protocol section 4 */
@@ -84,20 +97,48 @@ export function scopeChallenge(scope: string, env: AgentEnv): Response {
  * `undefined` lets it through.
  * @see protocol section 3
  */
-export async function decideListen(body: ListenRequest, exchange: Exchange, env: AgentEnv, declarations: Declarations): Promise<Response | undefined> {
-  const subscribed: unknown = body.params.notifications === undefined ? undefined : (body.params.notifications as Record<string, unknown>).resourceSubscriptions;
+export async function decideListen(
+  body: ListenRequest,
+  exchange: Exchange,
+  env: AgentEnv,
+  declarations: Declarations,
+): Promise<Response | undefined> {
+  const subscribed: unknown =
+    body.params.notifications === undefined
+      ? undefined
+      : (body.params.notifications as Record<string, unknown>).resourceSubscriptions;
   const uris = Array.isArray(subscribed) ? subscribed : [];
-  const base = { token: exchange.token, accessToken: exchange.accessToken, header: exchange.header, traceparent: exchange.traceparent };
+  const base = {
+    token: exchange.token,
+    accessToken: exchange.accessToken,
+    header: exchange.header,
+    traceparent: exchange.traceparent,
+  };
   for (const uri of uris.slice(0, 256)) {
     const params = { _meta: body.params._meta, uri };
-    const inbound: Inbound = { ...base, method: 'resources/read', params, operation: declarations.forRequest('resources/read', params) };
+    const inbound: Inbound = {
+      ...base,
+      method: 'resources/read',
+      params,
+      operation: declarations.forRequest('resources/read', params),
+    };
     const decision = await admit(inbound, env);
     if (decision.verdict === 'serve') continue;
     const { refusal } = decision;
-    const record = { ...(await describe({ ...inbound, method: 'subscriptions/listen' }, env, undefined)), event: 'request.refused' as const, outcome: 4 as const, check: refusal.check, reason: refusal.reason };
-    if (refusal.kind === 'scope') return (await audit({ ...record, code: 403 }, env)) ? scopeChallenge(refusal.scope, env) : auditUnavailable(env, body.id);
-    const error = refusal.kind === 'malformed' ? { code: -32602, message: 'Invalid params' } : wireError(refusalError(refusal, inbound, env));
-    return (await audit({ ...record, code: error.code }, env)) ? Response.json({ jsonrpc: '2.0', id: body.id, error }) : auditUnavailable(env, body.id);
+    const record = {
+      ...(await describe({ ...inbound, method: 'subscriptions/listen' }, env, undefined)),
+      event: 'request.refused' as const,
+      outcome: 4 as const,
+      check: refusal.check,
+      reason: refusal.reason,
+    };
+    if (refusal.kind === 'scope')
+      return (await audit({ ...record, code: 403 }, env)) ? scopeChallenge(refusal.scope, env) : auditUnavailable(env, body.id);
+    const error =
+      refusal.kind === 'malformed' ? { code: -32602, message: 'Invalid params' } : wireError(refusalError(refusal, inbound, env));
+    return (await audit({ ...record, code: error.code }, env))
+      ? Response.json({ jsonrpc: '2.0', id: body.id, error })
+      : auditUnavailable(env, body.id);
   }
   const inbound: Inbound = { ...base, method: 'subscriptions/listen', params: {}, operation: undefined };
   const served = await audit({ ...(await describe(inbound, env, undefined)), event: 'request.served', outcome: 0 }, env);
@@ -154,7 +195,8 @@ function checkHost(request: Request, env: AgentEnv): Response | undefined {
   const host = request.headers.get('host');
   if (host !== null && host !== own.host) return plain(403, 'this host name is not served here');
   const origin = request.headers.get('origin');
-  if (origin !== null && origin !== own.origin && !(env.allowedOrigins ?? []).includes(origin)) return plain(403, 'this origin may not call');
+  if (origin !== null && origin !== own.origin && !(env.allowedOrigins ?? []).includes(origin))
+    return plain(403, 'this origin may not call');
   return undefined;
 }
 
@@ -177,9 +219,15 @@ async function readBody(request: Request): Promise<{ value: unknown } | Response
     return jsonRpc(400, -32700, 'Parse error');
   }
   const parsed = parseStrictJson(text);
-  if ('fault' in parsed) return jsonRpc(400, parsed.fault === 'syntax' ? -32700 : -32600, parsed.fault === 'syntax' ? 'Parse error' : 'Invalid Request');
+  if ('fault' in parsed)
+    return jsonRpc(
+      400,
+      parsed.fault === 'syntax' ? -32700 : -32600,
+      parsed.fault === 'syntax' ? 'Parse error' : 'Invalid Request',
+    );
   // One POST is one message: a batch could carry two patients. @see protocol section 3
-  if (Array.isArray(parsed.value) || typeof parsed.value !== 'object' || parsed.value === null) return jsonRpc(400, -32600, 'Invalid Request');
+  if (Array.isArray(parsed.value) || typeof parsed.value !== 'object' || parsed.value === null)
+    return jsonRpc(400, -32600, 'Invalid Request');
   return { value: parsed.value };
 }
 
@@ -198,7 +246,10 @@ function auditUnavailable(env: AgentEnv, id: string | number | null): Response {
 }
 
 function jsonRpc(status: number, code: number, message: string): Response {
-  return Response.json({ jsonrpc: '2.0', id: null, error: { code, message } }, { status, headers: { 'Cache-Control': 'no-store' } });
+  return Response.json(
+    { jsonrpc: '2.0', id: null, error: { code, message } },
+    { status, headers: { 'Cache-Control': 'no-store' } },
+  );
 }
 
 function plain(status: number, sentence: string, headers: Record<string, string> = {}): Response {

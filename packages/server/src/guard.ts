@@ -1,4 +1,16 @@
-import { type AuditRecord, CLIENT_NOTIFICATIONS, type Envelope, HmcpError, isSealed, META, type Operation, type PatientContext, patientKey, PROTOCOL_VERSION } from '@hmcp/core';
+import {
+  type AuditRecord,
+  CLIENT_NOTIFICATIONS,
+  type Envelope,
+  HmcpError,
+  isSealed,
+  META,
+  type Operation,
+  type PatientContext,
+  PROTOCOL_VERSION,
+  patientKey,
+  type Refusal,
+} from '@hmcp/core';
 import { RequestScope } from '@hmcp/core/request-scope';
 import type { AuthInfo, JSONRPCMessage, MessageExtraInfo, Transport, TransportSendOptions } from '@modelcontextprotocol/server';
 import { admit, describe, type Inbound, refusalError } from './admission.js';
@@ -27,7 +39,11 @@ export interface GuardOptions {
 }
 
 /** A JSON-RPC message, loosely: the guard looks at it before any schema does. */
-export type Message = Record<string, unknown> & { id?: string | number | null; method?: string; params?: Record<string, unknown> };
+export type Message = Record<string, unknown> & {
+  id?: string | number | null;
+  method?: string;
+  params?: Record<string, unknown>;
+};
 
 interface Pending {
   readonly inbound: Inbound;
@@ -61,7 +77,9 @@ export function guardTransport<T extends Transport>(transport: T, options: Guard
     enumerable: true,
     get: () => inner,
     set(handler: Transport['onmessage']) {
-      inner = handler && ((message: JSONRPCMessage, extra?: MessageExtraInfo) => guard.receive(message as Message, extra, handler as Deliver));
+      inner =
+        handler &&
+        ((message: JSONRPCMessage, extra?: MessageExtraInfo) => guard.receive(message as Message, extra, handler as Deliver));
     },
   });
   return transport;
@@ -98,12 +116,17 @@ class TransportGuard {
     const { method = '' } = message;
     if (CLIENT_NOTIFICATIONS.includes(method)) {
       if (method === 'notifications/cancelled') this.#cancelled(message.params?.requestId);
-      deliver(message, { ...extra, authInfo: undefined } as MessageExtraInfo);
+      deliver(message, withoutAuth(extra));
       return;
     }
     const { env } = this.#options;
     await env.audit
-      .append({ event: 'notification.dropped', outcome: 4, by: env.resource, reason: 'client notification outside the closed list' })
+      .append({
+        event: 'notification.dropped',
+        outcome: 4,
+        by: env.resource,
+        reason: 'client notification outside the closed list',
+      })
       .catch(() => env.log?.error({}, 'a dropped notification could not be audited'));
   }
 
@@ -114,10 +137,16 @@ class TransportGuard {
     this.#pending.delete(requestId as string | number);
     clearTimeout(pending.expiry);
     pending.scope?.close();
-    void this.#audit({ ...pending.record, event: 'request.refused', outcome: 4, reason: 'cancelled by the caller' }).catch(() => undefined);
+    void this.#audit({ ...pending.record, event: 'request.refused', outcome: 4, reason: 'cancelled by the caller' }).catch(
+      () => undefined,
+    );
   }
 
-  async #requested(message: Message & { method: string; id: string | number | null }, extra: MessageExtraInfo | undefined, deliver: Deliver): Promise<void> {
+  async #requested(
+    message: Message & { method: string; id: string | number | null },
+    extra: MessageExtraInfo | undefined,
+    deliver: Deliver,
+  ): Promise<void> {
     const id = message.id ?? '';
     const { env } = this.#options;
     let exchange: Exchange | undefined;
@@ -127,7 +156,11 @@ class TransportGuard {
       if (found === undefined) throw new HmcpError(40100, { by: env.resource, check: 'token' });
       if (found instanceof HmcpError) throw found;
       exchange = found;
-      exchange.deciding.push(new Promise<void>((resolve) => { decided = resolve; }));
+      exchange.deciding.push(
+        new Promise<void>((resolve) => {
+          decided = resolve;
+        }),
+      );
       await this.#serve(message, id, exchange, extra, deliver);
     } catch (error) {
       const refusal = error instanceof HmcpError ? error : undefined;
@@ -138,7 +171,13 @@ class TransportGuard {
     }
   }
 
-  async #serve(message: Message & { method: string }, id: string | number, exchange: Exchange, extra: MessageExtraInfo | undefined, deliver: Deliver): Promise<void> {
+  async #serve(
+    message: Message & { method: string },
+    id: string | number,
+    exchange: Exchange,
+    extra: MessageExtraInfo | undefined,
+    deliver: Deliver,
+  ): Promise<void> {
     const { env } = this.#options;
     const params = message.params ?? {};
     const operation = this.#options.declarations().forRequest(message.method, params);
@@ -150,7 +189,14 @@ class TransportGuard {
 
     if (decision.verdict === 'refuse') {
       const { refusal } = decision;
-      const code = refusal.kind === 'context' ? refusal.code : refusal.kind === 'malformed' ? -32602 : this.#options.carrier === 'http' ? 403 : 40300;
+      const code =
+        refusal.kind === 'context'
+          ? refusal.code
+          : refusal.kind === 'malformed'
+            ? -32602
+            : this.#options.carrier === 'http'
+              ? 403
+              : 40300;
       await this.#audit({ ...record, event: 'request.refused', outcome: 4, code, check: refusal.check, reason: refusal.reason });
       if (refusal.kind === 'scope') exchange.challenge = refusal.scope;
       await this.#answerError(id, refusalOnWire(refusal, inbound, env, received));
@@ -163,12 +209,20 @@ class TransportGuard {
 
     const invalid = invalidArguments(operation, message.method, params);
     if (context !== undefined && invalid !== undefined) {
-      await this.#audit({ ...record, event: 'request.refused', outcome: 4, code: -32602, check: 'argument', reason: 'arguments do not satisfy the declared input' });
+      await this.#audit({
+        ...record,
+        event: 'request.refused',
+        outcome: 4,
+        code: -32602,
+        check: 'argument',
+        reason: 'arguments do not satisfy the declared input',
+      });
       await this.#answerError(id, { code: -32602, message: invalid });
       return;
     }
 
-    const scope = decision.context === undefined ? undefined : openScope(inbound, exchange, decision.context, decision.envelope, env);
+    const scope =
+      decision.context === undefined ? undefined : openScope(inbound, exchange, decision.context, decision.envelope, env);
     this.#pending.set(id, {
       inbound,
       scope,
@@ -177,13 +231,15 @@ class TransportGuard {
       record: {
         ...record,
         intent: scope?.facts.envelope.intent.id ?? received,
-        ...(decision.context === undefined ? {} : { contextMethod: decision.contextMethod, ...(decision.effect ? { fence: 'none' as const } : {}) }),
+        ...(decision.context === undefined
+          ? {}
+          : { contextMethod: decision.contextMethod, ...(decision.effect ? { fence: 'none' as const } : {}) }),
       },
       progressToken: (params._meta as Record<string, unknown> | undefined)?.progressToken,
       expiry: scope && expire(scope, inbound.token.expiresAt, env),
     });
     const forHandler = { ...message, params: handlerParams(params, operation, context) };
-    const handlerExtra = { ...extra, authInfo: publicAuthInfo(inbound) } as MessageExtraInfo;
+    const handlerExtra: MessageExtraInfo = { ...extra, authInfo: publicAuthInfo(inbound) };
     if (scope) scope.run(() => deliver(forHandler, handlerExtra));
     else deliver(forHandler, handlerExtra);
   }
@@ -198,7 +254,9 @@ class TransportGuard {
     const pending = this.#pending.get(id);
     if (!pending) {
       // An answer to no admitted request: the SDK's own protocol errors. Results are never released here.
-      return 'error' in message ? this.#write({ jsonrpc: '2.0', id: message.id ?? null, error: scrub(message.error as WireError) }, options) : undefined;
+      return 'error' in message
+        ? this.#write({ jsonrpc: '2.0', id: message.id ?? null, error: scrub(message.error as WireError) }, options)
+        : undefined;
     }
     this.#pending.delete(id);
     const answer = await this.#settle(message, pending);
@@ -214,7 +272,14 @@ class TransportGuard {
       const downstream = scope?.refusals[0];
       const result = message.result as Record<string, unknown> | undefined;
       if (downstream && (result === undefined || result.isError === true)) {
-        await this.#audit({ ...record, event: 'request.refused', outcome: 4, code: downstream.code, check: downstream.check, reason: 'a hop behind this one refused' });
+        await this.#audit({
+          ...record,
+          event: 'request.refused',
+          outcome: 4,
+          code: downstream.code,
+          check: downstream.check,
+          reason: 'a hop behind this one refused',
+        });
         return { error: wireError(downstream) };
       }
       if (result === undefined) {
@@ -234,22 +299,44 @@ class TransportGuard {
     }
   }
 
-  async #release(result: Record<string, unknown>, pending: Pending, scope: RequestScope, context: PatientContext): Promise<{ result: unknown } | { error: WireError }> {
+  async #release(
+    result: Record<string, unknown>,
+    pending: Pending,
+    scope: RequestScope,
+    context: PatientContext,
+  ): Promise<{ result: unknown } | { error: WireError }> {
     const { env } = this.#options;
     const { inbound, envelope, record } = pending;
     const withhold = async (reason: string): Promise<{ error: WireError }> => {
       await this.#audit({ ...record, event: 'result.withheld', outcome: 8, code: 40903, check: 'result', reason });
-      return { error: wireError(refusalError({ kind: 'context', code: 40903, check: 'result', reason }, inbound, env, record.intent)) };
+      return {
+        error: wireError(refusalError({ kind: 'context', code: 40903, check: 'result', reason }, inbound, env, record.intent)),
+      };
     };
     if (scope.closed) {
-      await this.#audit({ ...record, event: 'result.withheld', outcome: 8, code: 40901, check: 'epoch', reason: 'the scope of the request has ended' });
-      return { error: wireError(refusalError({ kind: 'context', code: 40901, check: 'epoch', reason: 'closed scope' }, inbound, env, record.intent)) };
+      await this.#audit({
+        ...record,
+        event: 'result.withheld',
+        outcome: 8,
+        code: 40901,
+        check: 'epoch',
+        reason: 'the scope of the request has ended',
+      });
+      return {
+        error: wireError(
+          refusalError({ kind: 'context', code: 40901, check: 'epoch', reason: 'closed scope' }, inbound, env, record.intent),
+        ),
+      };
     }
     if (scope.holdsForeign(result)) return withhold('the result holds an object of another request');
-    const cleaned = result.isError === true ? { ...result, content: [{ type: 'text', text: 'The tool failed.' }], structuredContent: undefined } : result;
+    const cleaned =
+      result.isError === true
+        ? { ...result, content: [{ type: 'text', text: 'The tool failed.' }], structuredContent: undefined }
+        : result;
     const examined = examineResult(cleaned, context, cleaned === result ? inbound.operation : undefined);
     if (!examined.release) return withhold(examined.reason);
-    if (examined.unverifiable > 0 && cleaned === result && env.unverifiable === 'withhold') return withhold('a part of the result cannot be verified');
+    if (examined.unverifiable > 0 && cleaned === result && env.unverifiable === 'withhold')
+      return withhold('a part of the result cannot be verified');
     await this.#audit({
       ...record,
       event: 'request.served',
@@ -274,13 +361,15 @@ class TransportGuard {
   #hidePatientArguments(method: string, result: Record<string, unknown>): Record<string, unknown> {
     if (method !== 'tools/list' || !Array.isArray(result.tools)) return result;
     const declarations = this.#options.declarations();
-    const tools = result.tools.map((tool: { name: string; inputSchema?: { properties?: Record<string, unknown>; required?: string[] } }) => {
-      const hidden = declarations.patientArgument(tool.name);
-      if (hidden === undefined || !tool.inputSchema) return tool;
-      const { [hidden]: _, ...properties } = tool.inputSchema.properties ?? {};
-      const required = (tool.inputSchema.required ?? []).filter((name) => name !== hidden);
-      return { ...tool, inputSchema: { ...tool.inputSchema, properties, required } };
-    });
+    const tools = result.tools.map(
+      (tool: { name: string; inputSchema?: { properties?: Record<string, unknown>; required?: string[] } }) => {
+        const hidden = declarations.patientArgument(tool.name);
+        if (hidden === undefined || !tool.inputSchema) return tool;
+        const { [hidden]: _, ...properties } = tool.inputSchema.properties ?? {};
+        const required = (tool.inputSchema.required ?? []).filter((name) => name !== hidden);
+        return { ...tool, inputSchema: { ...tool.inputSchema, properties, required } };
+      },
+    );
     return { ...result, tools };
   }
 
@@ -293,7 +382,10 @@ class TransportGuard {
       if (!pending || pending.scope?.closed) return;
       return this.#notifyInRequest(message, pending, options);
     }
-    const announces = method === 'notifications/resources/updated' || method === 'notifications/subscriptions/acknowledged' || method?.endsWith('/list_changed');
+    const announces =
+      method === 'notifications/resources/updated' ||
+      method === 'notifications/subscriptions/acknowledged' ||
+      method?.endsWith('/list_changed');
     if (!announces || pending) return;
     return this.#write(message, options);
   }
@@ -302,16 +394,29 @@ class TransportGuard {
     const { context, envelope, scope } = pending;
     if (!context || !scope) return this.#write(message, options);
     const params = message.params ?? {};
-    const said = typeof params.message === 'string' ? { content: [{ type: 'text', text: params.message }] } : { data: params.data };
+    const said =
+      typeof params.message === 'string' ? { content: [{ type: 'text', text: params.message }] } : { data: params.data };
     const examined = examineResult(said, context, undefined);
     const unverifiable = examined.release && examined.unverifiable > 0 && this.#options.env.unverifiable === 'withhold';
     if (!examined.release || unverifiable || scope.holdsForeign(params)) {
-      await this.#audit({ ...pending.record, event: 'result.withheld', outcome: 8, code: 40903, check: 'result', reason: 'a notification during the request was withheld' });
+      await this.#audit({
+        ...pending.record,
+        event: 'result.withheld',
+        outcome: 8,
+        code: 40903,
+        check: 'result',
+        reason: 'a notification during the request was withheld',
+      });
       return;
     }
     const meta = { ...(params._meta as Record<string, unknown> | undefined) };
     if (message.method === 'notifications/progress' && envelope !== undefined && !isSealed(envelope)) {
-      meta[META.context] = bindResult(await patientKey(envelope.intent.id, context), envelope.intent.id, this.#options.env.resource, examined.resources);
+      meta[META.context] = bindResult(
+        await patientKey(envelope.intent.id, context),
+        envelope.intent.id,
+        this.#options.env.resource,
+        examined.resources,
+      );
     }
     return this.#write({ ...message, params: { ...params, _meta: meta } }, options);
   }
@@ -336,7 +441,13 @@ class TransportGuard {
   }
 }
 
-function openScope(inbound: Inbound, exchange: Exchange, context: PatientContext, received: Envelope | undefined, env: AgentEnv): RequestScope {
+function openScope(
+  inbound: Inbound,
+  exchange: Exchange,
+  context: PatientContext,
+  received: Envelope | undefined,
+  env: AgentEnv,
+): RequestScope {
   const envelope: Envelope = received ?? {
     version: PROTOCOL_VERSION,
     patient: context.patient,
@@ -367,20 +478,35 @@ function expire(scope: RequestScope, expiresAt: number, env: AgentEnv): NodeJS.T
   return timer;
 }
 
-function handlerParams(params: Readonly<Record<string, unknown>>, operation: Operation | undefined, context: PatientContext | undefined): Record<string, unknown> {
+function handlerParams(
+  params: Readonly<Record<string, unknown>>,
+  operation: Operation | undefined,
+  context: PatientContext | undefined,
+): Record<string, unknown> {
   const { [META.authorization]: _, ...meta } = (params._meta ?? {}) as Record<string, unknown>;
   const shown = params._meta === undefined ? { ...params } : { ...params, _meta: meta };
   if (operation?.patientArgument === undefined || context === undefined) return shown;
-  return { ...shown, arguments: { ...(params.arguments as Record<string, unknown> | undefined), [operation.patientArgument]: context.patient } };
+  return {
+    ...shown,
+    arguments: { ...(params.arguments as Record<string, unknown> | undefined), [operation.patientArgument]: context.patient },
+  };
 }
 
 /** Which fields of the arguments a contract's input refuses; names of fields only, never values. */
-function invalidArguments(operation: Operation | undefined, method: string, params: Readonly<Record<string, unknown>>): string | undefined {
+function invalidArguments(
+  operation: Operation | undefined,
+  method: string,
+  params: Readonly<Record<string, unknown>>,
+): string | undefined {
   if (method !== 'tools/call' || operation === undefined || !('input' in operation)) return undefined;
-  const { input } = operation as { input: { safeParse(value: unknown): { success: boolean; error?: { issues: { path: PropertyKey[]; code: string }[] } } } };
+  const { input } = operation as {
+    input: { safeParse(value: unknown): { success: boolean; error?: { issues: { path: PropertyKey[]; code: string }[] } } };
+  };
   const parsed = input.safeParse(params.arguments ?? {});
   if (parsed.success) return undefined;
-  const fields = [...new Set(parsed.error?.issues.map(({ path, code }) => (path.length === 0 ? code : path.map(String).join('.'))))];
+  const fields = [
+    ...new Set(parsed.error?.issues.map(({ path, code }) => (path.length === 0 ? code : path.map(String).join('.')))),
+  ];
   return `Invalid params: ${fields.slice(0, 8).join(', ')}`.slice(0, 200);
 }
 
@@ -388,19 +514,32 @@ function publicAuthInfo({ token }: Inbound): AuthInfo {
   return { token: '', clientId: token.clientId, scopes: token.scope.split(' '), expiresAt: token.expiresAt };
 }
 
-function pick({ token, accessToken, header, traceparent }: Exchange): Pick<Inbound, 'token' | 'accessToken' | 'header' | 'traceparent'> {
+function withoutAuth(extra: MessageExtraInfo | undefined): MessageExtraInfo {
+  const { authInfo: _, ...rest } = extra ?? {};
+  return rest;
+}
+
+function pick({
+  token,
+  accessToken,
+  header,
+  traceparent,
+}: Exchange): Pick<Inbound, 'token' | 'accessToken' | 'header' | 'traceparent'> {
   return { token, accessToken, header, traceparent };
 }
 
 function intentOf(params: Readonly<Record<string, unknown>>): string | undefined {
-  const envelope = (params._meta as Record<string, unknown> | undefined)?.[META.context] as { intent?: { id?: unknown } } | undefined;
+  const envelope = (params._meta as Record<string, unknown> | undefined)?.[META.context] as
+    | { intent?: { id?: unknown } }
+    | undefined;
   const id = envelope?.intent?.id;
   return typeof id === 'string' && /^[A-Za-z0-9\-_.]{1,128}$/.test(id) ? id : undefined;
 }
 
-function refusalOnWire(refusal: Parameters<typeof refusalError>[0] | { kind: 'scope' | 'malformed' }, inbound: Inbound, env: AgentEnv, intent: string | undefined): WireError {
+function refusalOnWire(refusal: Refusal, inbound: Inbound, env: AgentEnv, intent: string | undefined): WireError {
   if (refusal.kind === 'malformed') return { code: -32602, message: `Invalid params: _meta["${META.context}"]` };
-  if (refusal.kind === 'scope') return wireError(new HmcpError(40300, { by: env.resource, hop: inbound.token.hop, check: 'scope' }));
+  if (refusal.kind === 'scope')
+    return wireError(new HmcpError(40300, { by: env.resource, hop: inbound.token.hop, check: 'scope' }));
   return wireError(refusalError(refusal, inbound, env, intent));
 }
 
@@ -428,10 +567,11 @@ function scrub(error: WireError): WireError {
 }
 
 function isVersionData(data: unknown): boolean {
-  return typeof data === 'object' && data !== null && Object.keys(data).every((key) => key === 'supported' || key === 'requested');
+  return (
+    typeof data === 'object' && data !== null && Object.keys(data).every((key) => key === 'supported' || key === 'requested')
+  );
 }
 
 function errorName(error: unknown): string {
   return error instanceof Error ? error.name : typeof error;
 }
-

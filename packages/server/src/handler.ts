@@ -1,5 +1,15 @@
 import { META, PROTOCOL_VERSION } from '@hmcp/core';
-import { type AuthInfo, createMcpHandler, InMemoryTransport, type JSONRPCMessage, type McpRequestContext, McpServer, type McpServerFactory, type Server, type Transport } from '@modelcontextprotocol/server';
+import {
+  type AuthInfo,
+  createMcpHandler,
+  InMemoryTransport,
+  type JSONRPCMessage,
+  type McpRequestContext,
+  McpServer,
+  type McpServerFactory,
+  type Server,
+  type Transport,
+} from '@modelcontextprotocol/server';
 import type { AgentEnv } from './define-agent.js';
 import { decideListen, endAtExpiry, isListen, passGate, scopeChallenge } from './gate.js';
 import { type Exchange, guardTransport } from './guard.js';
@@ -50,7 +60,7 @@ export function createHmcpHandler(factory: McpServerFactory, env: AgentEnv): Hmc
   const path = new URL(env.resource).pathname;
 
   async function fetch(request: Request): Promise<Response> {
-    const metadata = serveMetadata(request, env, scopesOf(env, known));
+    const metadata = serveMetadata(request, env, scopesOf(known));
     if (metadata) return metadata;
     if (new URL(request.url).pathname !== path) return new Response(null, { status: 404 });
     const passed = await passGate(request, env);
@@ -61,7 +71,12 @@ export function createHmcpHandler(factory: McpServerFactory, env: AgentEnv): Hmc
       if (refused) return refused;
     }
     // The token itself goes no further: behind the gate there is only what was verified about it.
-    const authInfo: AuthInfo = { token: '', clientId: exchange.token.clientId, scopes: exchange.token.scope.split(' '), expiresAt: exchange.token.expiresAt };
+    const authInfo: AuthInfo = {
+      token: '',
+      clientId: exchange.token.clientId,
+      scopes: exchange.token.scope.split(' '),
+      expiresAt: exchange.token.expiresAt,
+    };
     exchanges.set(authInfo, exchange);
     const response = await mcp.fetch(request, { authInfo, parsedBody: body });
     // A stream may have begun before the decision: nothing is sent until it is taken.
@@ -85,7 +100,9 @@ export function createHmcpHandler(factory: McpServerFactory, env: AgentEnv): Hmc
 
 /** Announces the extension and how much context this server demands. @see protocol section 9 */
 export function announce(server: Server, env: AgentEnv): void {
-  server.registerCapabilities({ extensions: { [META.context]: { versions: [PROTOCOL_VERSION], context: env.context ?? 'token' } } });
+  server.registerCapabilities({
+    extensions: { [META.context]: { versions: [PROTOCOL_VERSION], context: env.context ?? 'token' } },
+  });
 }
 
 /** The server inside whatever a factory made. */
@@ -106,8 +123,10 @@ export function merged(env: AgentEnv, own: Declarations): Declarations {
   return declarations;
 }
 
-function scopesOf(env: AgentEnv, known: Declarations): string[] {
-  return [...new Set(known.all().flatMap((operation) => `${operation.scope} ${operation.onward ?? ''}`.split(' ').filter(Boolean)))].sort();
+function scopesOf(known: Declarations): string[] {
+  return [
+    ...new Set(known.all().flatMap((operation) => `${operation.scope} ${operation.onward ?? ''}`.split(' ').filter(Boolean))),
+  ].sort();
 }
 
 /** `Deprecation` and `Sunset` on answers while the header may name a patient. @see protocol section 2.5 */
@@ -135,7 +154,11 @@ async function inspect(factory: McpServerFactory, env: AgentEnv): Promise<readon
     await server.connect(far);
     const ask = asker(near);
     await near.start();
-    await ask('initialize', { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: { name: 'inspection', version: '1' } });
+    await ask('initialize', {
+      protocolVersion: '2025-11-25',
+      capabilities: {},
+      clientInfo: { name: 'inspection', version: '1' },
+    });
     for (const [kind, method, member, key] of lists) {
       const entries = (await ask(method, {}))?.[member];
       if (!Array.isArray(entries)) continue;
@@ -143,17 +166,25 @@ async function inspect(factory: McpServerFactory, env: AgentEnv): Promise<readon
         const name = entry[key] ?? '';
         if (declarations.find(kind, name)) continue;
         missing.push(`${kind}/${name}`);
-        env.log?.warn({ operation: `${kind}/${name}`.slice(0, 160) }, `undeclared operation answers 40303; declare it: operations: { ${kind}: { '…': { scope: 'patient/….rs' } } }`);
+        env.log?.warn(
+          { operation: `${kind}/${name}`.slice(0, 160) },
+          `undeclared operation answers 40303; declare it: operations: { ${kind}: { '…': { scope: 'patient/….rs' } } }`,
+        );
       }
     }
     await server.close();
   } catch (error) {
-    env.log?.warn({ error: error instanceof Error ? error.name : typeof error }, 'the server factory could not be inspected at start');
+    env.log?.warn(
+      { error: error instanceof Error ? error.name : typeof error },
+      'the server factory could not be inspected at start',
+    );
   }
   return missing;
 }
 
-function asker(transport: Transport): (method: string, params: Record<string, unknown>) => Promise<Record<string, unknown> | undefined> {
+function asker(
+  transport: Transport,
+): (method: string, params: Record<string, unknown>) => Promise<Record<string, unknown> | undefined> {
   const waiting = new Map<unknown, (result: Record<string, unknown> | undefined) => void>();
   transport.onmessage = (message) => {
     const { id, result } = message as { id?: unknown; result?: Record<string, unknown> };

@@ -13,6 +13,10 @@ export function serveMetadata(request: Request, env: AgentEnv, scopesSupported: 
   const paths = [new URL(metadataUrl(env.resource)).pathname, '/.well-known/oauth-protected-resource'];
   if (!paths.includes(pathname)) return undefined;
   if (request.method !== 'GET') return new Response(null, { status: 405, headers: { Allow: 'GET' } });
-  const metadata = protectedResourceMetadata({ resource: env.resource, authorizationServers: env.authorizationServers, scopesSupported });
+  const metadata = protectedResourceMetadata({
+    resource: env.resource,
+    authorizationServers: env.authorizationServers,
+    scopesSupported,
+  });
   return Response.json(metadata, { headers: { 'Access-Control-Allow-Origin': '*', 'Cache-Control': 'public, max-age=300' } });
 }

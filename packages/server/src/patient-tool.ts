@@ -27,21 +27,30 @@ export function patientTool<I extends z.ZodObject, O extends z.ZodType>(
   handler: (args: z.output<I>, context: PatientToolContext) => Promise<z.input<O>> | z.input<O>,
 ): void {
   declarationsOf(server.server).declareTool(contract.name, contract);
-  server.registerTool(contract.name, { description: contract.description, inputSchema: contract.input }, async (args: unknown) => {
-    const scope = currentScope();
-    const env = scope && environmentOf(scope);
-    // Behind the guard there always is a scope; without one the handler must not run.
-    if (!scope || !env) throw new TypeError('a patient tool runs only behind the guard');
-    const value = await handler(args as z.output<I>, {
-      fhir: scopedFhir(scope, env),
-      call: (peer, tool, input, options) => {
-        if (!env.outbound) throw new HmcpError(42801, { by: env.resource, check: 'peer', hop: scope.facts.hop }, { reason: 'no outbound configured' });
-        return scope.run(() => (env.outbound as Outbound).call(peer, tool, input, options));
-      },
-      signal: scope.signal,
-    });
-    if (scope.holdsForeign(value)) throw new HmcpError(40903, { by: env.resource, check: 'result', hop: scope.facts.hop });
-    const structuredContent = value as Record<string, unknown>;
-    return { content: [{ type: 'text' as const, text: JSON.stringify(structuredContent) }], structuredContent };
-  });
+  server.registerTool(
+    contract.name,
+    { description: contract.description, inputSchema: contract.input as z.ZodObject },
+    async (args: unknown) => {
+      const scope = currentScope();
+      const env = scope && environmentOf(scope);
+      // Behind the guard there always is a scope; without one the handler must not run.
+      if (!scope || !env) throw new TypeError('a patient tool runs only behind the guard');
+      const value = await handler(args as z.output<I>, {
+        fhir: scopedFhir(scope, env),
+        call: (peer, tool, input, options) => {
+          if (!env.outbound)
+            throw new HmcpError(
+              42801,
+              { by: env.resource, check: 'peer', hop: scope.facts.hop },
+              { reason: 'no outbound configured' },
+            );
+          return scope.run(() => (env.outbound as Outbound).call(peer, tool, input, options));
+        },
+        signal: scope.signal,
+      });
+      if (scope.holdsForeign(value)) throw new HmcpError(40903, { by: env.resource, check: 'result', hop: scope.facts.hop });
+      const structuredContent = value as Record<string, unknown>;
+      return { content: [{ type: 'text' as const, text: JSON.stringify(structuredContent) }], structuredContent };
+    },
+  );
 }

@@ -2,7 +2,12 @@ import { type Binding, checkCompartment, type Operation, type PatientContext, PR
 
 /** What examining an answer found: releasable, with counts for the audit, or the fixed reason to withhold it. */
 export type Examination =
-  | { readonly release: true; readonly types: Readonly<Record<string, number>>; readonly unverifiable: number; readonly resources: number }
+  | {
+      readonly release: true;
+      readonly types: Readonly<Record<string, number>>;
+      readonly unverifiable: number;
+      readonly resources: number;
+    }
   | { readonly release: false; readonly reason: string };
 
 /**
@@ -11,7 +16,11 @@ export type Examination =
  * Free text, and JSON nobody declared a schema for, is counted as unverifiable.
  * @see protocol section 7
  */
-export function examineResult(result: Readonly<Record<string, unknown>>, context: PatientContext, operation: Operation | undefined): Examination {
+export function examineResult(
+  result: Readonly<Record<string, unknown>>,
+  context: PatientContext,
+  operation: Operation | undefined,
+): Examination {
   const { _meta, ...said } = result;
   const options = { patient: context, sourceBase: context.fhirServer };
   const types: Record<string, number> = {};
@@ -27,7 +36,8 @@ export function examineResult(result: Readonly<Record<string, unknown>>, context
 
   if (said.structuredContent !== undefined) {
     if (operation?.output === undefined) unverifiable += 1;
-    else if (!operation.output.safeParse(said.structuredContent).success) return { release: false, reason: 'the result does not satisfy the declared output' };
+    else if (!operation.output.safeParse(said.structuredContent).success)
+      return { release: false, reason: 'the result does not satisfy the declared output' };
   }
   const outer = check(said);
   if (outer !== undefined) return { release: false, reason: outer };

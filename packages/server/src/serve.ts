@@ -1,6 +1,6 @@
-import { createServer, type IncomingMessage, type Server as HttpServer, type ServerResponse } from 'node:http';
+import { createServer, type Server as HttpServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { toNodeHandler } from '@modelcontextprotocol/node';
+import { type NodeIncomingMessageLike, toNodeHandler } from '@modelcontextprotocol/node';
 import type { AgentDefinition, AgentEnv } from './define-agent.js';
 import type { HmcpHandler } from './handler.js';
 
@@ -52,7 +52,7 @@ export function nodeListener(handler: HmcpHandler): (request: IncomingMessage, r
       response.end('{"error":"a header that must stand once was repeated"}');
       return;
     }
-    void serveMcp(request, response);
+    void serveMcp(request as NodeIncomingMessageLike, response);
   };
 }
 
