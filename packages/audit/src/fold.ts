@@ -15,7 +15,7 @@ export interface FoldLimits {
 
 const DEFAULTS: FoldLimits = { individually: 20, windowMs: 60_000, kinds: 100, groups: 1_000 };
 
-/** Only plain refusals fold. Served, withheld and dropped answers are always written. */
+/** Only plain refusals (outcome 4) fold. Served, withheld, dropped and failed answers are always written. */
 const FOLDABLE: ReadonlySet<AuditEventName> = new Set([
   'request.refused',
   'notification.dropped',
@@ -49,9 +49,9 @@ export class RefusalFold {
     this.#limits = { ...DEFAULTS, ...limits };
   }
 
-  /** True when the record must be written; false when it was counted. @param t wall time in ms */
+  /** True when the record must be written; false when it was counted. Ask for {@link due} first. @param t wall time in ms */
   admit(record: AuditRecord, t: number): boolean {
-    if (!FOLDABLE.has(record.event)) return true;
+    if (record.outcome !== 4 || !FOLDABLE.has(record.event)) return true;
     const group = this.#groupOf(record, t);
     const kind = kindOf(record);
     const distinct = !group.kinds.has(kind) && group.kinds.size < this.#limits.kinds;
