@@ -205,7 +205,8 @@ function rewriteReferences(
     if (!isObject(node) || typeof node.reference !== 'string' || node.reference.startsWith('#')) continue;
     const before = node.reference;
     const conditional = /^([A-Z][A-Za-z]*)\?identifier=(.+)$/.exec(before);
-    const target = byUrl(before) ?? (conditional ? (identifiers.get(decoded(before)) ?? undefined) : undefined) ?? before;
+    const identified = conditional ? identifiers.get(decoded(before)) : undefined;
+    const target = byUrl(before) ?? identified ?? before;
     if (conditional && target === before && DIRECTORY_TYPES.has(conditional[1] ?? '')) {
       // Nobody in these Bundles has that identifier: what is left is FHIR's logical reference.
       const [system, value] = decoded(conditional[2] ?? '').split('|', 2);
