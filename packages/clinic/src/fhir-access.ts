@@ -1,6 +1,8 @@
 import { type ResourceScope, satisfies, type VerifiedToken } from '@hmcp/core';
-import { parameterFilter, searchParameters } from './fhir-search.js';
-import type { Records, Resource } from './records.js';
+import { searchParameter } from './fhir-parameters.js';
+import type { Resource } from './fhir-resource.js';
+import { parameterFilter } from './fhir-search.js';
+import type { Records } from './records.js';
 
 /** True for a resource the token may have. */
 export type Permits = (resource: Resource) => boolean;
@@ -22,10 +24,9 @@ export function scopePermits(token: VerifiedToken, type: string, interaction: 'r
 }
 
 function constraintPermits(type: string, constraints: ReadonlyMap<string, string>): Permits[] {
-  const known = searchParameters(type);
   const filters: Permits[] = [];
   for (const [name, value] of constraints) {
-    const parameter = Object.hasOwn(known, name) ? known[name] : undefined;
+    const parameter = searchParameter(type, name);
     const filter = parameter && parameterFilter(parameter, value);
     if (filter === undefined) return [];
     filters.push(filter);

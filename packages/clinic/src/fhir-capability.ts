@@ -1,10 +1,8 @@
-import { patientParameters, searchParameters } from './fhir-search.js';
-import { DIRECTORY_TYPES } from './records.js';
+import { SERVED_TYPES, searchParameterTypes } from './fhir-parameters.js';
 
 /** What a CapabilityStatement is made from. */
 export interface CapabilityOptions {
   readonly base: string;
-  readonly types: readonly string[];
   /** `authorization_endpoint` and `token_endpoint`, repeated in the SMART security extension when known. */
   readonly smart?: { readonly authorization_endpoint?: unknown; readonly token_endpoint?: unknown } | undefined;
   /** ISO date of the statement. */
@@ -13,8 +11,8 @@ export interface CapabilityOptions {
 
 const OAUTH_URIS = 'http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris';
 
-/** The server's CapabilityStatement: read and search of the types it holds, with exactly the parameters that are served. */
-export function capabilityStatement({ base, types, smart, date }: CapabilityOptions): object {
+/** The server's CapabilityStatement: read and search of the types it serves, with exactly the parameters that are served. */
+export function capabilityStatement({ base, smart, date }: CapabilityOptions): object {
   const uris = [
     { url: 'authorize', valueUri: smart?.authorization_endpoint },
     { url: 'token', valueUri: smart?.token_endpoint },
@@ -39,14 +37,10 @@ export function capabilityStatement({ base, types, smart, date }: CapabilityOpti
             },
           ],
         },
-        resource: types.map((type) => ({
+        resource: [...SERVED_TYPES].map((type) => ({
           type,
           interaction: [{ code: 'read' }, { code: 'search-type' }],
-          searchParam: [
-            { name: '_id', type: 'token' },
-            ...patientParameters(type, DIRECTORY_TYPES.has(type)).map((name) => ({ name, type: 'reference' })),
-            ...Object.entries(searchParameters(type)).map(([name, { kind }]) => ({ name, type: kind })),
-          ],
+          searchParam: searchParameterTypes(type),
         })),
       },
     ],

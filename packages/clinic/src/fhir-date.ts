@@ -17,7 +17,8 @@ export function dateInterval(text: string): Interval | undefined {
   const iso = `${year}-${month ?? '01'}-${day ?? '01'}T${hour ?? '00'}:${minute ?? '00'}:${second ?? '00'}.${(fraction ?? '').padEnd(3, '0').slice(0, 3)}${offset ?? 'Z'}`;
   const start = Date.parse(iso);
   // Date.parse accepts 31 February; a calendar does not.
-  if (Number.isNaN(start) || Number(day ?? 1) > new Date(Date.UTC(Number(year), Number(month ?? 1), 0)).getUTCDate()) return undefined;
+  if (Number.isNaN(start) || Number(day ?? 1) > new Date(Date.UTC(Number(year), Number(month ?? 1), 0)).getUTCDate())
+    return undefined;
   const at = new Date(start);
   if (month === undefined) return { start, end: at.setUTCFullYear(at.getUTCFullYear() + 1) };
   if (day === undefined) return { start, end: at.setUTCMonth(at.getUTCMonth() + 1) };

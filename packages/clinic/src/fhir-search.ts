@@ -1,69 +1,7 @@
 import { FhirId } from '@hmcp/core';
 import { compareDates, type DatePrefix, dateInterval, elementInterval, type Interval } from './fhir-date.js';
-import type { Resource } from './records.js';
-
-/** A search parameter served for a type: its kind and the elements it reads. */
-export interface SearchParameter {
-  readonly kind: 'token' | 'date';
-  readonly elements: readonly string[];
-}
-
-const token = (...elements: string[]): SearchParameter => ({ kind: 'token', elements });
-const date = (...elements: string[]): SearchParameter => ({ kind: 'date', elements });
-const identifier = token('identifier');
-
-/** Parameters by type, beside `_id`, `patient` and (for types with a subject) `subject`. */
-const PARAMETERS: Readonly<Record<string, Readonly<Record<string, SearchParameter>>>> = {
-  AllergyIntolerance: { code: token('code'), category: token('category'), 'clinical-status': token('clinicalStatus') },
-  CarePlan: { category: token('category'), status: token('status'), date: date('period') },
-  Condition: {
-    category: token('category'),
-    code: token('code'),
-    'clinical-status': token('clinicalStatus'),
-    'onset-date': date('onsetDateTime', 'onsetPeriod'),
-  },
-  DiagnosticReport: {
-    category: token('category'),
-    code: token('code'),
-    status: token('status'),
-    date: date('effectiveDateTime', 'effectivePeriod'),
-  },
-  Encounter: { class: token('class'), type: token('type'), status: token('status'), date: date('period') },
-  Immunization: { 'vaccine-code': token('vaccineCode'), status: token('status'), date: date('occurrenceDateTime') },
-  Location: { identifier },
-  Medication: { code: token('code') },
-  MedicationRequest: {
-    code: token('medicationCodeableConcept'),
-    category: token('category'),
-    intent: token('intent'),
-    status: token('status'),
-    authoredon: date('authoredOn'),
-  },
-  Observation: {
-    category: token('category'),
-    code: token('code'),
-    status: token('status'),
-    date: date('effectiveDateTime', 'effectivePeriod', 'effectiveInstant'),
-  },
-  Organization: { identifier },
-  Patient: { identifier },
-  Practitioner: { identifier },
-  Procedure: { code: token('code'), status: token('status'), date: date('performedDateTime', 'performedPeriod') },
-};
-
-/** Parameters that name the patient: for these types the patient is in another element than `subject`. */
-const NO_SUBJECT = new Set(['AllergyIntolerance', 'Immunization', 'Claim', 'ExplanationOfBenefit', 'Device', 'Coverage']);
-
-/** The parameters of a type; `patient` and `subject` are left to {@link parseSearch}. */
-export function searchParameters(type: string): Readonly<Record<string, SearchParameter>> {
-  return Object.hasOwn(PARAMETERS, type) ? (PARAMETERS[type] ?? {}) : {};
-}
-
-/** Names of the parameters that name the patient of a type; none for directory types. */
-export function patientParameters(type: string, isDirectoryType: boolean): readonly string[] {
-  if (isDirectoryType || type === 'Patient') return [];
-  return NO_SUBJECT.has(type) ? ['patient'] : ['patient', 'subject'];
-}
+import { isJsonFormat, patientParameters, type SearchParameter, searchParameter } from './fhir-parameters.js';
+import type { Resource } from './fhir-resource.js';
 
 /** A search as understood. */
 export interface Search {
@@ -71,7 +9,11 @@ export interface Search {
   readonly patients: readonly string[];
   /** All must hold. */
   readonly filters: readonly Filter[];
-  readonly sort: readonly { readonly element: readonly string[]; readonly kind: SearchParameter['kind']; readonly descending: boolean }[];
+  readonly sort: readonly {
+    readonly element: readonly string[];
+    readonly kind: SearchParameter['kind'];
+    readonly descending: boolean;
+  }[];
   readonly count: number;
   readonly offset: number;
 }
@@ -83,16 +25,14 @@ export type Filter = (resource: Resource) => boolean;
 export const MAX_PAGE = 1000;
 const MAX_PARAMETERS = 20;
 const MAX_VALUE = 512;
-const JSON_FORMATS = new Set(['json', 'application/json', 'application/fhir+json']);
 
 /**
  * Reads the query of a search on a type. Every parameter must be known and every value understood: a search parameter
  * that is ignored would answer more than was asked. Modifiers, chains, `_has`, `_include` and `_revinclude` are unknown here.
  * @returns the search, or the fixed words saying why not; they repeat nothing of the query
  */
-export function parseSearch(type: string, query: URLSearchParams, isDirectoryType: boolean): Search | { readonly refused: string } {
-  const known = searchParameters(type);
-  const patientNames = patientParameters(type, isDirectoryType);
+export function parseSearch(type: string, query: URLSearchParams): Search | { readonly refused: string } {
+  const patientNames = patientParameters(type);
   const patients: string[] = [];
   const filters: Filter[] = [];
   const once = new Map<string, string>();
@@ -110,7 +50,7 @@ export function parseSearch(type: string, query: URLSearchParams, isDirectoryTyp
       if (!ids.every((id) => FhirId.safeParse(id).success)) return { refused: 'a search value that cannot be read' };
       filters.push(({ id }) => ids.includes(id));
     } else {
-      const parameter = Object.hasOwn(known, name) ? known[name] : undefined;
+      const parameter = searchParameter(type, name);
       if (parameter === undefined) return { refused: 'a search parameter that is not supported' };
       const filter = parameterFilter(parameter, value);
       if (filter === undefined) return { refused: 'a search value that cannot be read' };
@@ -118,10 +58,10 @@ export function parseSearch(type: string, query: URLSearchParams, isDirectoryTyp
     }
   }
   const format = once.get('_format');
-  if (format !== undefined && !JSON_FORMATS.has(format)) return { refused: 'only the JSON format is served' };
+  if (format !== undefined && !isJsonFormat(format)) return { refused: 'only the JSON format is served' };
   const count = wholeNumber(once.get('_count'), MAX_PAGE);
   const offset = wholeNumber(once.get('_offset'), 0);
-  const sort = parseSort(once.get('_sort'), known);
+  const sort = parseSort(once.get('_sort'), type);
   if (count === undefined || offset === undefined || sort === undefined) return { refused: 'a search value that cannot be read' };
   return { patients, filters, sort, count: Math.min(count, MAX_PAGE), offset };
 }
@@ -130,7 +70,7 @@ export function parseSearch(type: string, query: URLSearchParams, isDirectoryTyp
 export function parameterFilter(parameter: SearchParameter, value: string): Filter | undefined {
   const alternatives = splitEscaped(value, ',');
   if (alternatives === undefined || alternatives.some((alternative) => alternative === '')) return undefined;
-  const tests = alternatives.map((alternative) => (parameter.kind === 'token' ? tokenTest(alternative) : dateTest(alternative)));
+  const tests = alternatives.map(TESTS[parameter.kind]);
   if (tests.some((test) => test === undefined)) return undefined;
   return (resource) =>
     parameter.elements.some((element) => listOf(resource[element]).some((found) => tests.some((test) => test?.(found) === true)));
@@ -155,12 +95,13 @@ function sortKey(resource: Resource, { element, kind }: Search['sort'][number]):
   return kind === 'date' ? elementInterval(value)?.start : typeof value === 'string' ? value : undefined;
 }
 
-function parseSort(value: string | undefined, known: Readonly<Record<string, SearchParameter>>): Search['sort'] | undefined {
+function parseSort(value: string | undefined, type: string): Search['sort'] | undefined {
   const keys: Search['sort'][number][] = [];
   for (const part of value === undefined ? [] : value.split(',')) {
     const descending = part.startsWith('-');
     const name = descending ? part.slice(1) : part;
-    const parameter = name === '_id' ? token('id') : Object.hasOwn(known, name) ? known[name] : undefined;
+    const parameter: SearchParameter | undefined =
+      name === '_id' ? { kind: 'code', elements: ['id'] } : searchParameter(type, name);
     if (parameter === undefined || (parameter.kind !== 'date' && name !== '_id')) return undefined;
     keys.push({ element: parameter.elements, kind: parameter.kind, descending });
   }
@@ -169,21 +110,26 @@ function parseSort(value: string | undefined, known: Readonly<Record<string, Sea
 
 type Test = (found: unknown) => boolean;
 
+/** How one alternative of a value is read, by kind; `undefined` when it cannot be. */
+const TESTS: Readonly<Record<SearchParameter['kind'], (text: string) => Test | undefined>> = {
+  token: tokenTest,
+  code: codeTest,
+  date: dateTest,
+};
+
 /** `code`, `system|code`, `|code` (no system) or `system|` (any code of it), against code, Coding, CodeableConcept, Identifier. */
 function tokenTest(text: string): Test | undefined {
   const parts = splitEscaped(text, '|')?.map(unescaped);
   const [first = '', second] = parts ?? [];
   if (parts === undefined || parts.length > 2 || (first === '' && (second ?? '') === '')) return undefined;
   const system = second === undefined ? undefined : first;
-  const code = second === undefined ? first : second;
+  const sought = second === undefined ? first : second;
   const matches = (foundSystem: unknown, foundCode: unknown): boolean => {
-    if (code !== '' && foundCode !== code) return false;
+    if (sought !== '' && foundCode !== sought) return false;
     if (system === undefined) return true;
     return system === '' ? foundSystem === undefined : foundSystem === system;
   };
   return (found) => {
-    // A bare code has its system from its definition, which is not in the data: a search naming one does not match.
-    if (typeof found === 'string') return matches(null, found);
     if (typeof found !== 'object' || found === null) return false;
     const element = found as Record<string, unknown>;
     const codings = 'coding' in element ? listOf(element.coding) : [element];
@@ -192,6 +138,10 @@ function tokenTest(text: string): Test | undefined {
       return matches(itsSystem, itsCode ?? value);
     });
   };
+}
+
+function codeTest(text: string): Test | undefined {
+  return /^[^\s,|$\\]+$/.test(text) ? (found) => found === text : undefined;
 }
 
 function dateTest(text: string): Test | undefined {

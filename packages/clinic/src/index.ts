@@ -1,5 +1,6 @@
 export { type Chart, chooseCharts, type PatientSummary, patientSummaries, TooFewCharts } from './charts.js';
 export { type FhirListener, type FhirListenOptions, listenFhir } from './fhir-listener.js';
+export { DIRECTORY_TYPES, type Resource } from './fhir-resource.js';
 export { createFhirServer, type FhirServer, type FhirServerOptions } from './fhir-server.js';
 export { handle } from './handles.js';
 export { isLaboratory, type JudgeOptions, LaboratoryValue, OutOfRangeResult, outOfRangeResults } from './laboratory.js';
@@ -7,12 +8,10 @@ export { BearingMedication, type MedicationOptions, medicationsBearingOn } from 
 export { shippedBundles, shippedRecords, staffBundle, writeShippedPeople } from './people/shipped.js';
 export {
   buildRecords,
-  DIRECTORY_TYPES,
   type NamedBundle,
   type Records,
   RecordsError,
   type RecordsErrorCode,
   type RecordsSource,
-  type Resource,
 } from './records.js';
 export { loadRecords, type RecordsFolderOptions } from './records-folder.js';
