@@ -1,3 +1,5 @@
+import { base64url } from 'jose';
+
 /** Least-recently-used map of at most `limit` entries, each with a time (ms) after which it is not given out. */
 export class BoundedCache<V> {
   readonly #entries = new Map<string, { readonly value: V; readonly until: number }>();
@@ -32,13 +34,5 @@ export class BoundedCache<V> {
 /** base64url(SHA-256(text)): how a token becomes a cache key, so that no cache holds tokens as keys. */
 export async function fingerprint(text: string): Promise<string> {
   const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(text));
-  return base64url(new Uint8Array(digest));
-}
-
-/** Unpadded base64url of bytes. */
-export function base64url(bytes: Uint8Array): string {
-  return btoa(String.fromCharCode(...bytes))
-    .replaceAll('+', '-')
-    .replaceAll('/', '_')
-    .replace(/=+$/, '');
+  return base64url.encode(new Uint8Array(digest));
 }

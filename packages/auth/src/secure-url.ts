@@ -10,7 +10,7 @@ export function secureUrl(value: string, option: string): URL {
   if (url.username !== '' || url.password !== '') throw new TypeError(`"${option}" must not hold user information`);
   if (url.protocol === 'https:') return url;
   const loopback = url.protocol === 'http:' && isLoopback(url.hostname);
-  if (loopback && process.env['NODE_ENV'] !== 'production') return url;
+  if (loopback && process.env.NODE_ENV !== 'production') return url;
   throw new TypeError(`"${option}" must be https: (http: only to a loopback address, and never in production)`);
 }
 

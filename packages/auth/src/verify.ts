@@ -1,5 +1,5 @@
-import { AccessTokenClaims, checkChain, parseScopes, type VerifiedToken } from '@hmcp/core';
-import { compactVerify, decodeProtectedHeader, type JSONWebKeySet, type JWSHeaderParameters } from 'jose';
+import { AccessTokenClaims, checkChain, hasPatientLevel, parseScopes, type VerifiedToken } from '@hmcp/core';
+import { base64url, compactVerify, decodeProtectedHeader, type JSONWebKeySet, type JWSHeaderParameters } from 'jose';
 import type { Fetch } from './authority.js';
 import { TokenError } from './bearer.js';
 import { BoundedCache, fingerprint } from './bounded-cache.js';
@@ -31,7 +31,7 @@ export interface TokenVerifierOptions {
   readonly algorithms?: readonly AccessTokenAlgorithm[] | undefined;
   /** Clock difference tolerated, in seconds, 0 to 60. @default 30 */
   readonly leewaySeconds?: number | undefined;
-  /** Oldest token accepted, in seconds since `iat`, at most 3600. @default 3600 */
+  /** Oldest token accepted, in seconds since `iat`, at most 43200. @default 3600 */
   readonly maxTokenAgeSeconds?: number | undefined;
   readonly fetch?: Fetch | undefined;
   /** Milliseconds since the epoch. @default Date.now */
@@ -73,7 +73,7 @@ export function createTokenVerifier(options: TokenVerifierOptions): TokenVerifie
     throw new TypeError(`"algorithms" may hold only ${ALGORITHMS.join(', ')}`);
   }
   const leeway = seconds(options.leewaySeconds ?? 30, 0, 60, 'leewaySeconds');
-  const maxAge = seconds(options.maxTokenAgeSeconds ?? 3600, 1, 3600, 'maxTokenAgeSeconds');
+  const maxAge = seconds(options.maxTokenAgeSeconds ?? 3600, 1, 43_200, 'maxTokenAgeSeconds');
   const issuers = readIssuers(options, now);
   const cache = new BoundedCache<Verified>(CACHE_ENTRIES);
 
@@ -174,7 +174,7 @@ function readHeader(accessToken: string, algorithms: readonly string[]): JWSHead
 
 /** Selects whose keys to try, nothing else: the same claim is read again from the verified bytes. */
 function unverifiedIssuer(accessToken: string): string {
-  const claims = parseClaims(Buffer.from(accessToken.split('.')[1] ?? '', 'base64url'));
+  const claims = parseClaims(base64url.decode(accessToken.split('.')[1] ?? ''));
   return typeof claims === 'object' && claims !== null && 'iss' in claims && typeof claims.iss === 'string' ? claims.iss : '';
 }
 
@@ -200,7 +200,7 @@ function readClaims(payload: Uint8Array, resource: string, entries: readonly Tru
   const scope = claims.scope ?? '';
   if (!/^[\x20\x21\x23-\x5b\x5d-\x7e]*$/.test(scope)) refuse('claims');
   const scopes = parseScopes(scope);
-  if (claims.patient === undefined && scope.split(' ').some((member) => member.startsWith('patient/'))) refuse('patient missing');
+  if (claims.patient === undefined && hasPatientLevel(scopes)) refuse('patient missing');
   const entry = entries.find(({ tenants }) => !tenants || (claims.tenant !== undefined && tenants.includes(claims.tenant)));
   if (entry === undefined) return refuse('tenant');
   const chain = checkChain(claims);
