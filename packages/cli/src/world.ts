@@ -202,11 +202,11 @@ async function planWorld(options: WorldOptions, origin: (name: string) => string
   const program = fileURLToPath(new URL('./party.js', import.meta.url));
   const processes: Planned[] = [
     { name: 'authorization-server', module: program, args: ['authorization-server'], config: authorizationServer },
-    { name: 'fhir', module: program, args: ['fhir'], config: { ...common('fhir'), data: options.data, smartConfiguration: smartConfiguration({ publicUrl: issuer }) } },
+    { name: 'fhir', module: program, args: ['fhir'], config: { ...common('fhir'), data: options.data, smartConfiguration: smartConfiguration(authorizationServer) } },
     ...agents.map(({ name }): Planned => {
       const extra = extras.find((party) => party.name === name);
       const peers = callees(name).map((peer) => ({ name: peer, resource: url(peer), kind: 'hmcp' }));
-      const config = { ...common(name), clientId: name, privateKey: keys.get(name), peers, ...(extra ? { data: options.data } : {}) };
+      const config = { ...common(name), client: { clientId: name, privateKey: keys.get(name) }, peers, ...(extra ? { data: options.data } : {}) };
       return { name, module: extra?.module ?? program, args: extra ? [] : [name], config };
     }),
   ];
