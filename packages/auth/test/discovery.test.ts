@@ -37,6 +37,7 @@ describe('by issuer', () => {
 
   it.each([
     ['a slash', (url: string) => `${url}/`],
+    ['case', (url: string) => url.toUpperCase()],
     ['a host name', (url: string) => url.replace('127.0.0.1', 'localhost')],
     ['everything', () => 'https://evil.example'],
   ])('refuses metadata whose issuer differs by %s', async (_, change) => {

@@ -92,6 +92,11 @@ describe('signature and header', () => {
     expect(issuer.asked).toEqual([]);
   });
 
+  it('refuses a token of more than 8 KiB, however well signed', async () => {
+    await expect(verifier().verify(await mint(issuer, { claims: { more: 'x'.repeat(5000) } }))).resolves.toBeDefined();
+    expect(await refusal(verifier().verify(await mint(issuer, { claims: { more: 'x'.repeat(6000) } })))).toBe('size');
+  });
+
   it('refuses alg none', async () => {
     const [, payload] = (await mint(issuer)).split('.');
     for (const alg of ['none', 'None', 'NONE']) {
