@@ -5,7 +5,7 @@ import { parseConfig } from './config.js';
 import { createAuthorizationServer } from './server.js';
 
 /** Opens the audit a process writes to. */
-export type OpenAudit = (options: { readonly file: string }) => Promise<AuditSink>;
+export type OpenAudit = (options: { readonly file: string; readonly by: string }) => Promise<AuditSink>;
 
 /**
  * Runs the server as a process: reads one JSON configuration, listens on a free loopback port, tells its parent
@@ -15,7 +15,7 @@ export type OpenAudit = (options: { readonly file: string }) => Promise<AuditSin
  */
 export async function runAuthorizationServer(configPath: string, openAudit: OpenAudit): Promise<void> {
   const config = parseConfig(JSON.parse(await readFile(configPath, 'utf8')));
-  const audit = await openAudit({ file: config.auditFile ?? join(config.state, 'authorization-server-audit.jsonl') });
+  const audit = await openAudit({ file: config.auditFile ?? join(config.state, 'authorization-server-audit.jsonl'), by: config.publicUrl });
   const onFault = ({ route, name }: { route: string; name: string }) =>
     void process.stderr.write(`authorization server: fault in ${route} (${name})\n`);
   const server = await createAuthorizationServer({ config, audit, onFault });

@@ -73,6 +73,8 @@ const SCOPES: Readonly<Record<string, string>> = {
   medications: 'patient/MedicationRequest.rs',
 };
 const CALLS: Readonly<Record<string, readonly string[]>> = { portal: ['triage'], triage: ['labs', 'medications'], labs: [], medications: [] };
+type PublicKey = NonNullable<ClientRegistration['jwks']>['keys'][number];
+
 const START_MS = 15_000;
 
 /** Scopes a developer's launch asks for: everything the world's agents can serve. */
@@ -154,7 +156,7 @@ async function planWorld(options: WorldOptions, origin: (name: string) => string
       clientId: name,
       name,
       scope,
-      jwks: { keys: [key.publicKey] } as ClientRegistration['jwks'],
+      jwks: { keys: [key.publicKey] },
       redirectUris: portal ? [`${url('portal')}/callback`] : [],
       targets: portal ? callees('portal').map(url) : [],
       grants: portal ? ['authorization_code', 'refresh_token', 'token-exchange'] : ['token-exchange'],
@@ -167,7 +169,7 @@ async function planWorld(options: WorldOptions, origin: (name: string) => string
     clientId: developer.clientId,
     name: 'hmcp call',
     scope: DEVELOPER_SCOPE,
-    jwks: { keys: [developerKey.publicKey] } as ClientRegistration['jwks'],
+    jwks: { keys: [developerKey.publicKey] },
     redirectUris: [developer.redirectUri],
     targets: resources.map(({ name }) => url(name)),
     grants: ['authorization_code', 'refresh_token', 'token-exchange'],
@@ -271,7 +273,7 @@ async function keptSecret(file: string): Promise<string> {
   return secret;
 }
 
-async function keptKey(file: string, clientId: string): Promise<{ privateKey: JWK; publicKey: JWK }> {
+async function keptKey(file: string, clientId: string): Promise<{ privateKey: JWK; publicKey: PublicKey }> {
   const kept = await readFile(file, 'utf8').catch(() => undefined);
   let privateKey = kept === undefined ? undefined : (JSON.parse(kept) as { keys: JWK[] }).keys[0];
   if (privateKey === undefined) {
@@ -280,5 +282,5 @@ async function keptKey(file: string, clientId: string): Promise<{ privateKey: JW
     await writeFile(file, JSON.stringify({ keys: [privateKey] }), { mode: 0o600 });
   }
   const { d: _, ...publicKey } = privateKey;
-  return { privateKey, publicKey };
+  return { privateKey, publicKey: publicKey as PublicKey };
 }
