@@ -1,5 +1,6 @@
+import type { Resource } from './fhir-resource.js';
 import { isLaboratory } from './laboratory.js';
-import type { Records, Resource } from './records.js';
+import type { Records } from './records.js';
 
 /** What a picker or directory shows of a person, and nothing more. @see protocol section 7 */
 export interface PatientSummary {

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { type Agent, createAgent } from '@hmcp/agent';
 import { createLogger, openFileAudit } from '@hmcp/audit';
-import { createTokenExchanger, createTokenVerifier } from '@hmcp/auth';
+import { type ClientKey, createTokenExchanger, createTokenVerifier } from '@hmcp/auth';
 import type { AuditSink } from '@hmcp/core';
 import { type AgentDefinition, type AgentEnv, serve } from '@hmcp/server';
 import * as z from 'zod';
@@ -9,26 +9,30 @@ import * as z from 'zod';
 const Peer = z.strictObject({ name: z.string(), resource: z.url(), url: z.url().optional(), kind: z.enum(['hmcp', 'plain', 'external']) });
 
 /** Configuration of one process of the clinic: a JSON file whose path is its first argument. */
-export const PartyConfig = z.looseObject({
+export const PartyConfig = z.strictObject({
   name: z.string(),
   role: z.string(),
   /** Where others reach it; for an agent, also its resource identifier. */
   publicUrl: z.url(),
   issuer: z.url(),
   fhirServer: z.url(),
-  clientId: z.string(),
-  /** Private JWK for `private_key_jwt`. */
-  privateKey: z.looseObject({ kty: z.string(), kid: z.string(), alg: z.string() }),
+  /** This party as an OAuth client, with its private JWK for `private_key_jwt`; absent at a party that calls nobody. */
+  client: z.strictObject({ clientId: z.string(), privateKey: z.looseObject({ kty: z.string(), kid: z.string(), alg: z.string() }) }).optional(),
   peers: z.array(Peer).default([]),
   /** HMAC key of pseudonyms in this process's audit. */
   pseudonymKey: z.string().min(16),
   auditFile: z.string(),
+  /** Folder of FHIR Bundles, for parties that read records; absent: the people this project ships. */
+  data: z.string().optional(),
+  /** What the FHIR server answers at `.well-known/smart-configuration`. */
+  smartConfiguration: z.record(z.string(), z.unknown()).optional(),
 });
 export type PartyConfig = z.infer<typeof PartyConfig>;
 
 /** Everything a party of the clinic runs on. */
 export interface Deployment {
   readonly config: PartyConfig;
+  readonly client: ClientKey;
   readonly audit: AuditSink;
   readonly agent: Agent;
   readonly env: AgentEnv;
@@ -39,9 +43,10 @@ export interface Deployment {
 export async function deploy(config: PartyConfig): Promise<Deployment> {
   const audit = await openFileAudit({ file: config.auditFile, by: config.publicUrl });
   const log = createLogger({ name: config.name });
-  const client = { clientId: config.clientId, privateKey: config.privateKey };
+  const { client } = config;
+  if (client === undefined) throw new TypeError('the configuration is not usable: "client" is missing');
   const tokens = createTokenExchanger({ issuer: config.issuer, client });
-  const agent = createAgent({ name: config.name, resource: config.publicUrl, clientId: config.clientId, peers: config.peers, tokens, audit, pseudonymKey: config.pseudonymKey });
+  const agent = createAgent({ name: config.name, resource: config.publicUrl, clientId: client.clientId, peers: config.peers, tokens, audit, pseudonymKey: config.pseudonymKey });
   const env: AgentEnv = {
     resource: config.publicUrl,
     authorizationServers: [config.issuer],
@@ -54,6 +59,7 @@ export async function deploy(config: PartyConfig): Promise<Deployment> {
   };
   return {
     config,
+    client,
     audit,
     agent,
     env,
@@ -83,14 +89,19 @@ export async function serveParty(agent: AgentDefinition, config: PartyConfig): P
   };
 }
 
+/** Reads a party's configuration file. @throws {TypeError} naming each wrong key */
+export async function readPartyConfig(file: string): Promise<PartyConfig> {
+  const parsed = PartyConfig.safeParse(JSON.parse(await readFile(file, 'utf8')));
+  if (parsed.success) return parsed.data;
+  throw new TypeError(`the configuration is not usable: ${parsed.error.issues.map(({ path, code }) => `"${path.join('.')}" ${code}`).join('; ')}`);
+}
+
 /**
- * Runs a party as a process: reads its configuration, listens, tells its parent the port, and ends with it
- * (SIGTERM, SIGINT or a closed channel).
+ * Runs a party as this process: listens, tells the parent the port, and ends with it (SIGTERM, SIGINT or a closed
+ * channel).
  */
-export async function runParty(file: string | undefined, listen: (config: PartyConfig) => Promise<Listening>): Promise<void> {
-  if (file === undefined) throw new TypeError('the first argument must be a configuration file');
-  const config = PartyConfig.parse(JSON.parse(await readFile(file, 'utf8')));
-  const party = await listen(config);
+export async function runParty(listen: () => Promise<Listening>): Promise<void> {
+  const party = await listen();
   let stopping = false;
   const stop = (): void => {
     if (stopping) return;

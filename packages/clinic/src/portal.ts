@@ -78,9 +78,9 @@ class Portal {
     const { config } = deployment;
     this.#smart = smartClient({
       fhirServer: config.fhirServer,
-      clientId: config.clientId,
+      clientId: deployment.client.clientId,
       redirectUri: `${config.publicUrl}/callback`,
-      privateKey: config.privateKey,
+      privateKey: deployment.client.privateKey,
     });
   }
 

@@ -1,11 +1,6 @@
 import { FhirId } from '@hmcp/core';
-
-/** A FHIR R4 resource as stored: parsed JSON, references rewritten to `Type/id`. */
-export interface Resource {
-  readonly resourceType: string;
-  readonly id: string;
-  readonly [element: string]: unknown;
-}
+import { IdentifierIndex, rewriteReferences } from './bundle-references.js';
+import { DIRECTORY_TYPES, isObject, type Resource } from './fhir-resource.js';
 
 /** A Bundle with the name it is reported under when it cannot be used: a file name, never content. */
 export interface NamedBundle {
@@ -44,20 +39,6 @@ export interface RecordsSource {
   /** References whose target is in none of the Bundles; left as they stood. */
   readonly unresolved: number;
 }
-
-/**
- * Directory types: they belong to no patient and may be read beside any record.
- * @see protocol section 7
- */
-export const DIRECTORY_TYPES: ReadonlySet<string> = new Set([
-  'Practitioner',
-  'PractitionerRole',
-  'Organization',
-  'OrganizationAffiliation',
-  'Location',
-  'HealthcareService',
-  'Medication',
-]);
 
 /** The clinic's records in memory, by type and by patient. */
 export interface Records {
@@ -101,14 +82,14 @@ export function buildRecords(
 ): Records {
   const loaded = new Map<string, Loaded>();
   const everyUrl = new Map<string, string>();
-  const identifiers = new Map<string, string | null>();
+  const identifiers = new IdentifierIndex();
   let files = 0;
   for (const { name, bundle } of bundles) {
     files += 1;
     readBundle(name, bundle, loaded, everyUrl);
   }
   if (loaded.size === 0) throw new RecordsError('empty', 'The records hold no resource.');
-  for (const { resource } of loaded.values()) indexIdentifiers(resource, identifiers);
+  for (const { resource } of loaded.values()) identifiers.add(resource);
 
   let unresolved = 0;
   const owners = new Map<Resource, string>();
@@ -180,51 +161,6 @@ function idFromUrl(fullUrl: unknown): string | undefined {
   return fullUrl.startsWith('urn:uuid:') ? fullUrl.slice('urn:uuid:'.length) : /\/([A-Za-z0-9\-.]{1,64})$/.exec(fullUrl)?.[1];
 }
 
-function indexIdentifiers(resource: Resource, index: Map<string, string | null>): void {
-  if (!Array.isArray(resource.identifier)) return;
-  for (const identifier of resource.identifier) {
-    if (!isObject(identifier) || typeof identifier.value !== 'string') continue;
-    const key = `${resource.resourceType}?identifier=${typeof identifier.system === 'string' ? identifier.system : ''}|${identifier.value}`;
-    const reference = `${resource.resourceType}/${resource.id}`;
-    // Two resources with one identifier: the identifier names neither.
-    index.set(key, index.has(key) && index.get(key) !== reference ? null : reference);
-  }
-}
-
-/** Rewrites every `reference` inside a resource in place; says which patients are referred to. */
-function rewriteReferences(
-  resource: Resource,
-  byUrl: (text: string) => string | undefined,
-  identifiers: ReadonlyMap<string, string | null>,
-): { patients: Set<string>; unresolved: number } {
-  const patients = new Set<string>();
-  let unresolved = 0;
-  const queue: object[] = [resource];
-  for (let node = queue.pop(); node !== undefined; node = queue.pop()) {
-    for (const inner of Object.values(node)) if (typeof inner === 'object' && inner !== null) queue.push(inner);
-    if (!isObject(node) || typeof node.reference !== 'string' || node.reference.startsWith('#')) continue;
-    const before = node.reference;
-    const conditional = /^([A-Z][A-Za-z]*)\?identifier=(.+)$/.exec(before);
-    const target = byUrl(before) ?? (conditional ? (identifiers.get(decoded(before)) ?? undefined) : undefined) ?? before;
-    if (conditional && target === before && DIRECTORY_TYPES.has(conditional[1] ?? '')) {
-      // Nobody in these Bundles has that identifier: what is left is FHIR's logical reference.
-      const [system, value] = decoded(conditional[2] ?? '').split('|', 2);
-      delete node.reference;
-      node.type = conditional[1];
-      node.identifier = value === undefined ? { value: system } : { system, value };
-      unresolved += 1;
-      continue;
-    }
-    node.reference = target;
-    const relative = /^([A-Z][A-Za-z]*)\/([A-Za-z0-9\-.]{1,64})$/.exec(target);
-    if (relative === null) unresolved += 1;
-    // What cannot be resolved may be another patient, and is taken for one.
-    if (relative === null) patients.add(target);
-    else if (relative[1] === 'Patient') patients.add(relative[2] ?? '');
-  }
-  return { patients, unresolved };
-}
-
 function ownerOf(resource: Resource, patients: ReadonlySet<string>): string | undefined {
   if (resource.resourceType === 'Patient')
     return patients.size === 0 || soleMember(patients) === resource.id ? resource.id : undefined;
@@ -244,20 +180,8 @@ function soleMember(set: ReadonlySet<string>): string | undefined {
   return others.length === 0 ? first : undefined;
 }
 
-function decoded(text: string): string {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return text;
-  }
-}
-
 function append(index: Map<string, Resource[]>, key: string, resource: Resource): void {
   const list = index.get(key);
   if (list === undefined) index.set(key, [resource]);
   else list.push(resource);
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

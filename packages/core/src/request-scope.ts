@@ -142,3 +142,23 @@ function walkObjects(value: unknown, visit: (object: object) => void): void {
     for (const inner of Object.values(next)) queue.push(inner);
   }
 }
+
+/**
+ * How code that serves a request calls the next server: in the {@link currentScope}, so it names no patient.
+ * A handler gets `call` bound to the agent its process has; `@hmcp/agent` implements it.
+ * @see protocol section 3
+ */
+export interface Outbound {
+  /**
+   * Calls a tool of a declared peer and gives its checked answer.
+   * @param options.signal the caller's own reason to stop; the scope's end always stops the call
+   * @param options.timeoutMs milliseconds to wait; default 30 000, less when the token of this request ends before
+   * @throws {HmcpError} the refusal of whichever hop refused, unchanged, or this process's own
+   */
+  call<I extends z.ZodObject, O extends z.ZodType>(
+    peer: string,
+    contract: PatientTool<I, O>,
+    args: z.input<I>,
+    options?: { readonly signal?: AbortSignal | undefined; readonly timeoutMs?: number | undefined },
+  ): Promise<z.output<O>>;
+}

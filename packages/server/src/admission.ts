@@ -1,3 +1,4 @@
+import { askAccessPolicy } from '@hmcp/auth';
 import {
   type AuditRecord,
   type Decision,
@@ -46,36 +47,14 @@ export async function admit(inbound: Inbound, env: AgentEnv): Promise<Exclude<De
   return second;
 }
 
-async function askPolicy(
-  who: PatientContext,
-  effect: boolean,
-  inbound: Inbound,
-  env: AgentEnv,
-): Promise<'allow' | 'deny' | 'unavailable'> {
-  if (!env.policy) return 'deny';
-  const { token } = inbound;
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<'unavailable'>((resolve) => {
-    timer = setTimeout(resolve, env.policyTimeoutMs ?? 2000, 'unavailable');
-  });
+async function askPolicy(who: PatientContext, effect: boolean, inbound: Inbound, env: AgentEnv): Promise<'allow' | 'deny' | 'unavailable'> {
+  const { issuer, subject, clientId, fhirUser, tenant } = inbound.token;
+  const operation = operationName(inbound);
+  const question = { issuer, subject, clientId, fhirUser, tenant, fhirServer: who.fhirServer, patient: who.patient, operation, effect };
   try {
-    const answer = env.policy.decide({
-      issuer: token.issuer,
-      subject: token.subject,
-      clientId: token.clientId,
-      fhirServer: who.fhirServer,
-      patient: who.patient,
-      operation: operationName(inbound),
-      effect,
-      ...(token.fhirUser === undefined ? {} : { fhirUser: token.fhirUser }),
-      ...(token.tenant === undefined ? {} : { tenant: token.tenant }),
-    });
-    const decided = await Promise.race([answer, late]);
-    return decided === 'allow' || decided === 'unavailable' ? decided : 'deny';
+    return await askAccessPolicy(env.policy, question, { timeoutMs: env.policyTimeoutMs });
   } catch {
     return 'unavailable';
-  } finally {
-    clearTimeout(timer);
   }
 }
 

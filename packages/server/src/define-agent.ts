@@ -3,10 +3,26 @@ import type { AuditSink, ContextMode, HeaderTransition, OperationTable } from '@
 import type { Outbound } from '@hmcp/core/request-scope';
 import type { HmcpHandler } from './handler.js';
 
-/** Where a server writes what operators must know; fixed sentences and allow-listed fields only. */
+/** What a server tells its operators; fixed sentences, so that nothing of a request can get into a log. */
+export type ServerNotice =
+  | 'an operation is undeclared and answers 40303: declare it with patientTool or in `operations`'
+  | 'the server factory could not be inspected at start'
+  | 'a request could not be decided'
+  | 'an answer could not be settled'
+  | 'an audit record could not be made durable'
+  | 'a stdio message could not be served';
+
+/** Allow-listed fields beside a notice: the class of an error, the kind and name of one of this server's own operations. */
+export interface NoticeFields {
+  readonly err?: unknown;
+  readonly method?: string | undefined;
+  readonly tool?: string | undefined;
+}
+
+/** Where a server writes its notices; the logger of `@hmcp/audit` fits. */
 export interface ServerLog {
-  warn(fields: Readonly<Record<string, unknown>>, message: string): void;
-  error(fields: Readonly<Record<string, unknown>>, message: string): void;
+  warn(fields: NoticeFields, notice: ServerNotice): void;
+  error(fields: NoticeFields, notice: ServerNotice): void;
 }
 
 /**
@@ -28,7 +44,7 @@ export interface AgentEnv {
   readonly operations?: OperationTable | undefined;
   /** Decides for tokens that name no patient; without one they are refused (40302). */
   readonly policy?: AccessPolicy | undefined;
-  /** Longest wait for the policy, milliseconds. @default 2000 */
+  /** Longest wait for the policy, milliseconds. @default 5000 */
   readonly policyTimeoutMs?: number | undefined;
   /** Exchanges tokens for the handler's own `fhir` client. */
   readonly tokens?: TokenExchanger | undefined;

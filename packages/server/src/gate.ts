@@ -1,11 +1,9 @@
-import { AuthorityUnavailable, bearerChallenge, readBearer, TokenError } from '@hmcp/auth';
-import { type AuditRecord, HmcpError, parsePatientHeader } from '@hmcp/core';
+import { AuthorityUnavailable, bearerChallenge, protectedResourceMetadataUrl, readBearer, TokenError } from '@hmcp/auth';
+import { type AuditRecord, HmcpError, parsePatientHeader, parseStrictJson } from '@hmcp/core';
 import { admit, describe, type Inbound, refusalError } from './admission.js';
 import type { AgentEnv } from './define-agent.js';
 import { type Exchange, wireError } from './guard.js';
-import { metadataUrl } from './metadata.js';
 import type { Declarations } from './operations.js';
-import { parseStrictJson } from './strict-json.js';
 
 /** Largest request body accepted, in bytes. @see protocol section 3 */
 export const MAX_BODY_BYTES = 1_048_576;
@@ -74,7 +72,7 @@ async function refuseToken(error: unknown, env: AgentEnv): Promise<Response> {
   const challenge = bearerChallenge({
     error: fault === undefined ? 'invalid_token' : fault.error,
     description: fault?.error === undefined ? undefined : 'the access token is not valid for this server',
-    resourceMetadata: metadataUrl(env.resource),
+    resourceMetadata: protectedResourceMetadataUrl(env.resource),
   });
   return plain(status, status === 400 ? 'malformed authorization' : 'a valid access token is required', {
     'WWW-Authenticate': challenge,
@@ -87,7 +85,7 @@ export function scopeChallenge(scope: string, env: AgentEnv): Response {
     error: 'insufficient_scope',
     description: 'the access token lacks a scope of this operation',
     scope,
-    resourceMetadata: metadataUrl(env.resource),
+    resourceMetadata: protectedResourceMetadataUrl(env.resource),
   });
   return plain(403, 'the access token lacks a scope of this operation', { 'WWW-Authenticate': challenge });
 }
@@ -219,12 +217,7 @@ async function readBody(request: Request): Promise<{ value: unknown } | Response
     return jsonRpc(400, -32700, 'Parse error');
   }
   const parsed = parseStrictJson(text);
-  if ('fault' in parsed)
-    return jsonRpc(
-      400,
-      parsed.fault === 'syntax' ? -32700 : -32600,
-      parsed.fault === 'syntax' ? 'Parse error' : 'Invalid Request',
-    );
+  if (!parsed.ok) return parsed.reason === 'not JSON' ? jsonRpc(400, -32700, 'Parse error') : jsonRpc(400, -32600, 'Invalid Request');
   // One POST is one message: a batch could carry two patients. @see protocol section 3
   if (Array.isArray(parsed.value) || typeof parsed.value !== 'object' || parsed.value === null)
     return jsonRpc(400, -32600, 'Invalid Request');
@@ -235,8 +228,8 @@ async function audit(record: AuditRecord, env: AgentEnv): Promise<boolean> {
   try {
     await env.audit.append(record);
     return true;
-  } catch {
-    env.log?.error({}, 'an audit record could not be made durable');
+  } catch (err) {
+    env.log?.error({ err }, 'an audit record could not be made durable');
     return false;
   }
 }

@@ -120,14 +120,8 @@ class TransportGuard {
       return;
     }
     const { env } = this.#options;
-    await env.audit
-      .append({
-        event: 'notification.dropped',
-        outcome: 4,
-        by: env.resource,
-        reason: 'client notification outside the closed list',
-      })
-      .catch(() => env.log?.error({}, 'a dropped notification could not be audited'));
+    const reason = 'client notification outside the closed list';
+    await this.#audit({ event: 'notification.dropped', outcome: 4, by: env.resource, reason }).catch(() => undefined);
   }
 
   /** A cancelled request gets no answer: its scope ends here. */
@@ -164,7 +158,7 @@ class TransportGuard {
       await this.#serve(message, id, exchange, extra, deliver);
     } catch (error) {
       const refusal = error instanceof HmcpError ? error : undefined;
-      if (!refusal) env.log?.error({ error: errorName(error) }, 'a request could not be decided');
+      if (!refusal) env.log?.error({ err: error }, 'a request could not be decided');
       await this.#answerError(id, refusal ? wireError(refusal) : { code: -32603, message: 'Internal error' });
     } finally {
       decided();
@@ -294,7 +288,7 @@ class TransportGuard {
       return await this.#release(result, pending, scope, context);
     } catch (error) {
       if (error instanceof HmcpError) return { error: wireError(error) };
-      env.log?.error({ error: errorName(error) }, 'an answer could not be settled');
+      env.log?.error({ err: error }, 'an answer could not be settled');
       return { error: { code: -32603, message: 'Internal error' } };
     }
   }
@@ -333,8 +327,8 @@ class TransportGuard {
       result.isError === true
         ? { ...result, content: [{ type: 'text', text: 'The tool failed.' }], structuredContent: undefined }
         : result;
-    const examined = examineResult(cleaned, context, cleaned === result ? inbound.operation : undefined);
-    if (!examined.release) return withhold(examined.reason);
+    const examined = examineResult(inbound.method, cleaned, context, cleaned === result ? inbound.operation : undefined);
+    if (!examined.inside) return withhold(examined.reason);
     if (examined.unverifiable > 0 && cleaned === result && env.unverifiable === 'withhold')
       return withhold('a part of the result cannot be verified');
     await this.#audit({
@@ -395,10 +389,10 @@ class TransportGuard {
     if (!context || !scope) return this.#write(message, options);
     const params = message.params ?? {};
     const said =
-      typeof params.message === 'string' ? { content: [{ type: 'text', text: params.message }] } : { data: params.data };
-    const examined = examineResult(said, context, undefined);
-    const unverifiable = examined.release && examined.unverifiable > 0 && this.#options.env.unverifiable === 'withhold';
-    if (!examined.release || unverifiable || scope.holdsForeign(params)) {
+      typeof params.message === 'string' ? { content: [{ type: 'text', text: params.message }] } : { structuredContent: params.data };
+    const examined = examineResult('tools/call', said, context, undefined);
+    const unverifiable = examined.inside && examined.unverifiable > 0 && this.#options.env.unverifiable === 'withhold';
+    if (!examined.inside || unverifiable || scope.holdsForeign(params)) {
       await this.#audit({
         ...pending.record,
         event: 'result.withheld',
@@ -427,7 +421,7 @@ class TransportGuard {
     try {
       await env.audit.append(record);
     } catch (cause) {
-      env.log?.error({ error: errorName(cause) }, 'an audit record could not be made durable');
+      env.log?.error({ err: cause }, 'an audit record could not be made durable');
       throw new HmcpError(50302, { by: env.resource, check: 'audit', ...(record.hop === undefined ? {} : { hop: record.hop }) });
     }
   }
@@ -572,6 +566,3 @@ function isVersionData(data: unknown): boolean {
   );
 }
 
-function errorName(error: unknown): string {
-  return error instanceof Error ? error.name : typeof error;
-}

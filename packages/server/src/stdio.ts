@@ -1,13 +1,12 @@
 import { Transform } from 'node:stream';
 import { AuthorityUnavailable } from '@hmcp/auth';
-import { HmcpError, META } from '@hmcp/core';
+import { HmcpError, META, parseStrictJson } from '@hmcp/core';
 import { StdioServerTransport, serveStdio as serveMcpStdio } from '@modelcontextprotocol/server/stdio';
 import type { AgentDefinition, AgentEnv } from './define-agent.js';
 import { MAX_BODY_BYTES } from './gate.js';
 import { type Exchange, guardTransport, type Message } from './guard.js';
 import { announce, merged, serverOf } from './handler.js';
 import { Declarations, declarationsOf } from './operations.js';
-import { parseStrictJson } from './strict-json.js';
 
 /** Streams and token of a stdio server; the defaults are the process's own. */
 export interface StdioOptions {
@@ -103,8 +102,7 @@ function strictLines(answer: (error: object) => void): Transform {
         const text = line.toString('utf8').trim();
         if (text === '') continue;
         const parsed = parseStrictJson(text);
-        if ('fault' in parsed)
-          fault(parsed.fault === 'syntax' ? -32700 : -32600, parsed.fault === 'syntax' ? 'Parse error' : 'Invalid Request');
+        if (!parsed.ok) fault(parsed.reason === 'not JSON' ? -32700 : -32600, parsed.reason === 'not JSON' ? 'Parse error' : 'Invalid Request');
         else if (Array.isArray(parsed.value)) fault(-32600, 'Invalid Request');
         else this.push(`${text}\n`);
       }
