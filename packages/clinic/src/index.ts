@@ -15,3 +15,10 @@ export {
   type RecordsSource,
 } from './records.js';
 export { loadRecords, type RecordsFolderOptions } from './records-folder.js';
+export { Assessment, assess, listMedications, listResults } from './contracts.js';
+export { type Deployment, deploy, type Listening, PartyConfig, readPartyConfig, runParty, serveParty } from './deployment.js';
+export { recordsOf, serveFhir } from './fhir-party.js';
+export { labs } from './labs.js';
+export { medications } from './medications.js';
+export { PORTAL_SCOPE, servePortal } from './portal.js';
+export { summarize, triage } from './triage.js';

@@ -12,6 +12,19 @@ export {
 } from './chain.js';
 export type { CompartmentOptions, CompartmentVerdict } from './compartment.js';
 export {
+  CLIENT_NOTIFICATIONS,
+  type ContextMode,
+  type Decision,
+  type DecisionFacts,
+  decide,
+  type HeaderTransition,
+  type MethodClass,
+  methodClass,
+  namesAnotherPatient,
+  parsePatientHeader,
+  type Refusal,
+} from './decide.js';
+export {
   Binding,
   type BindingExpectation,
   checkBinding,

@@ -1,7 +1,7 @@
 import type * as z from 'zod';
 
-/** Whose data an operation is about; `directory` is the one kind that lists several people. @see protocol section 7 */
-export type PatientScope = 'required' | 'directory' | 'none';
+/** Whether an operation is about the patient in context, or about nobody. @see protocol section 3 */
+export type PatientScope = 'required' | 'none';
 
 /**
  * What a server declares about one operation. Without it the operation is listed but answers 40303.

@@ -1,8 +1,10 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
+import type * as z from 'zod';
 import type { VerifiedToken } from './access-token.js';
 import type { Envelope } from './envelope.js';
 import { HmcpError } from './errors.js';
 import type { PatientContext } from './patient-context.js';
+import type { PatientTool } from './patient-tool.js';
 
 /**
  * Everything a process may know about the request it is serving (or, at an orchestrator, the act it is carrying out):
@@ -25,6 +27,20 @@ export interface ScopeFacts {
   readonly traceparent?: string | undefined;
   /** Aborts when the inbound request ends or its token expires. */
   readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Calls declared peers in the scope of the request in hand; what a server hands to its handlers and an agent implements.
+ * Rejects with {@link HmcpError}. `timeoutMs` is 30 000 by default.
+ * @see protocol section 3
+ */
+export interface Outbound {
+  call<I extends z.ZodObject, O extends z.ZodType>(
+    peer: string,
+    contract: PatientTool<I, O>,
+    args: z.input<I>,
+    options?: { signal?: AbortSignal | undefined; timeoutMs?: number | undefined },
+  ): Promise<z.output<O>>;
 }
 
 const storage = new AsyncLocalStorage<RequestScope>();
@@ -125,4 +141,24 @@ function walkObjects(value: unknown, visit: (object: object) => void): void {
     visit(next);
     for (const inner of Object.values(next)) queue.push(inner);
   }
+}
+
+/**
+ * How code that serves a request calls the next server: in the {@link currentScope}, so it names no patient.
+ * A handler gets `call` bound to the agent its process has; `@hmcp/agent` implements it.
+ * @see protocol section 3
+ */
+export interface Outbound {
+  /**
+   * Calls a tool of a declared peer and gives its checked answer.
+   * @param options.signal the caller's own reason to stop; the scope's end always stops the call
+   * @param options.timeoutMs milliseconds to wait; default 30 000, less when the token of this request ends before
+   * @throws {HmcpError} the refusal of whichever hop refused, unchanged, or this process's own
+   */
+  call<I extends z.ZodObject, O extends z.ZodType>(
+    peer: string,
+    contract: PatientTool<I, O>,
+    args: z.input<I>,
+    options?: { readonly signal?: AbortSignal | undefined; readonly timeoutMs?: number | undefined },
+  ): Promise<z.output<O>>;
 }
