@@ -10,7 +10,14 @@ export {
   HmcpClaim,
   MAX_CHAIN,
 } from './chain.js';
-export type { CompartmentOptions, CompartmentVerdict } from './compartment.js';
+export {
+  type CompartmentFault,
+  type CompartmentOptions,
+  type CompartmentVerdict,
+  checkCompartment,
+  checkText,
+  combineVerdicts,
+} from './compartment.js';
 export {
   Binding,
   type BindingExpectation,
@@ -60,3 +67,4 @@ export {
   satisfies,
 } from './scopes.js';
 export { SEAL_TYPE, SealClaims } from './seal.js';
+export { parseStrictJson, type StrictJson } from './strict-json.js';
