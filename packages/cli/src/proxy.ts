@@ -72,7 +72,15 @@ function forward(
   const asked: Buffer[] = [];
   const answered: Buffer[] = [];
   // Raw headers: what a caller repeated must reach the party repeated.
-  const onward = request({ host: '127.0.0.1', port, method: incoming.method, path: incoming.url, headers: pairs(incoming.rawHeaders), agent, setHost: false });
+  const onward = request({
+    host: '127.0.0.1',
+    port,
+    method: incoming.method,
+    path: incoming.url,
+    headers: pairs(incoming.rawHeaders),
+    agent,
+    setHost: false,
+  });
   onward.on('response', (answer) => {
     outgoing.writeHead(answer.statusCode ?? 502, answer.rawHeaders);
     if (record) answer.on('data', keep(answered));

@@ -24,7 +24,11 @@ export const triage = defineAgent('triage', (env) =>
  * The assessment of one chart: each result out of range now with its newest and previous value, and the active medications
  * that bear on it. Every source is named by the opaque reference `source` makes of `Type/id`.
  */
-export function summarize(results: readonly unknown[], medications: readonly unknown[], source: (reference: string) => string): Assessment {
+export function summarize(
+  results: readonly unknown[],
+  medications: readonly unknown[],
+  source: (reference: string) => string,
+): Assessment {
   const outOfRange = outOfRangeResults(results, { source });
   const bearing = medicationsBearingOn(medications, outOfRange, { source });
   return {
