@@ -13,10 +13,10 @@ export interface ExtraParty {
   readonly name: string;
   /** Path of the program. */
   readonly module: string;
-  /** Largest scope its tokens may have, as a client and as a resource. */
-  readonly scope: string;
-  /** Which parties of the world call it by its name. */
-  readonly calledBy: readonly string[];
+  /** Largest scope its tokens may have, as a client and as a resource. Absent: it takes no part in authorization at all. */
+  readonly scope?: string | undefined;
+  /** Which parties of the world call it by its name. @default nobody */
+  readonly calledBy?: readonly string[] | undefined;
 }
 
 /** How a world is made. */
@@ -73,6 +73,8 @@ const SCOPES: Readonly<Record<string, string>> = {
   medications: 'patient/MedicationRequest.rs',
 };
 const CALLS: Readonly<Record<string, readonly string[]>> = { portal: ['triage'], triage: ['labs', 'medications'], labs: [], medications: [] };
+type PublicKey = NonNullable<ClientRegistration['jwks']>['keys'][number];
+
 const START_MS = 15_000;
 
 /** Scopes a developer's launch asks for: everything the world's agents can serve. */
@@ -140,8 +142,9 @@ async function planWorld(options: WorldOptions, origin: (name: string) => string
   const url = (name: string): string => (name === 'portal' ? origin(name) : `${origin(name)}/mcp`);
   const pseudonymKey = await keptSecret(join(state, 'keys', 'pseudonym.txt'));
   const auditFile = (name: string): string => join(state, 'audit', `${name}.jsonl`);
-  const callees = (name: string): string[] => [...(CALLS[name] ?? []), ...extras.filter(({ calledBy }) => calledBy.includes(name)).map((extra) => extra.name)];
-  const agents = [...AGENTS.map((name) => ({ name, scope: SCOPES[name] ?? '' })), ...extras];
+  const callees = (name: string): string[] => [...(CALLS[name] ?? []), ...extras.filter(({ calledBy }) => calledBy?.includes(name)).map((extra) => extra.name)];
+  const agents = [...AGENTS.map((name) => ({ name, scope: SCOPES[name] ?? '' })), ...extras.flatMap(({ name, scope }) => (scope === undefined ? [] : [{ name, scope }]))];
+  const bystanders = extras.filter(({ scope }) => scope === undefined);
   const resources = agents.filter(({ name }) => name !== 'portal');
 
   const clients: ClientRegistration[] = [];
@@ -154,7 +157,7 @@ async function planWorld(options: WorldOptions, origin: (name: string) => string
       clientId: name,
       name,
       scope,
-      jwks: { keys: [key.publicKey] } as ClientRegistration['jwks'],
+      jwks: { keys: [key.publicKey] },
       redirectUris: portal ? [`${url('portal')}/callback`] : [],
       targets: portal ? callees('portal').map(url) : [],
       grants: portal ? ['authorization_code', 'refresh_token', 'token-exchange'] : ['token-exchange'],
@@ -167,7 +170,7 @@ async function planWorld(options: WorldOptions, origin: (name: string) => string
     clientId: developer.clientId,
     name: 'hmcp call',
     scope: DEVELOPER_SCOPE,
-    jwks: { keys: [developerKey.publicKey] } as ClientRegistration['jwks'],
+    jwks: { keys: [developerKey.publicKey] },
     redirectUris: [developer.redirectUri],
     targets: resources.map(({ name }) => url(name)),
     grants: ['authorization_code', 'refresh_token', 'token-exchange'],
@@ -209,6 +212,7 @@ async function planWorld(options: WorldOptions, origin: (name: string) => string
       const config = { ...common(name), client: { clientId: name, privateKey: keys.get(name) }, peers, ...(extra ? { data: options.data } : {}) };
       return { name, module: extra?.module ?? program, args: extra ? [] : [name], config };
     }),
+    ...bystanders.map(({ name, module }): Planned => ({ name, module, args: [], config: { ...common(name), data: options.data } })),
   ];
   const facts: WorldFacts = {
     issuer,
@@ -219,11 +223,12 @@ async function planWorld(options: WorldOptions, origin: (name: string) => string
       { name: 'fhir', url: fhirServer, resource: fhirServer },
       { name: 'portal', url: url('portal') },
       ...resources.map(({ name }) => ({ name, url: url(name), resource: url(name) })),
+      ...bystanders.map(({ name }) => ({ name, url: url(name) })),
     ],
     accounts: accounts.map(({ username, password, name }) => ({ username, password, name })),
     client: developer,
     signingKeys,
-    audit: processes.map(({ name }) => auditFile(name)),
+    audit: processes.map(({ name }) => name).filter((name) => !bystanders.some((extra) => extra.name === name)).map(auditFile),
     state,
     records: options.data ?? 'the people this project ships',
   };
@@ -271,7 +276,7 @@ async function keptSecret(file: string): Promise<string> {
   return secret;
 }
 
-async function keptKey(file: string, clientId: string): Promise<{ privateKey: JWK; publicKey: JWK }> {
+async function keptKey(file: string, clientId: string): Promise<{ privateKey: JWK; publicKey: PublicKey }> {
   const kept = await readFile(file, 'utf8').catch(() => undefined);
   let privateKey = kept === undefined ? undefined : (JSON.parse(kept) as { keys: JWK[] }).keys[0];
   if (privateKey === undefined) {
@@ -280,5 +285,7 @@ async function keptKey(file: string, clientId: string): Promise<{ privateKey: JW
     await writeFile(file, JSON.stringify({ keys: [privateKey] }), { mode: 0o600 });
   }
   const { d: _, ...publicKey } = privateKey;
-  return { privateKey, publicKey };
+  return { privateKey, publicKey: publicKey as PublicKey };
 }
+
+export type { RecordedExchange } from './proxy.js';

@@ -53,9 +53,9 @@ export interface Records {
    * The one patient a resource is about: its subject, when no other patient is referred to anywhere inside;
    * `undefined` for directory types and for anything unclear, which is in nobody's chart.
    */
-  patientOf(resource: Resource): string | undefined;
+  patientOf(resource: Pick<Resource, 'resourceType' | 'id'>): string | undefined;
   /** True for a directory resource that refers to no patient. */
-  isShared(resource: Resource): boolean;
+  isShared(resource: Pick<Resource, 'resourceType' | 'id'>): boolean;
 }
 
 /** Elements that name whose resource it is. @see protocol section 7 */
@@ -92,19 +92,19 @@ export function buildRecords(
   for (const { resource } of loaded.values()) identifiers.add(resource);
 
   let unresolved = 0;
-  const owners = new Map<Resource, string>();
-  const shared = new Set<Resource>();
+  const owners = new Map<string, string>();
+  const shared = new Set<string>();
   const byType = new Map<string, Resource[]>();
   const byPatient = new Map<string, Resource[]>();
-  for (const { resource, urls } of loaded.values()) {
+  for (const [key, { resource, urls }] of loaded) {
     const references = rewriteReferences(resource, (text) => urls.get(text) ?? everyUrl.get(text), identifiers);
     unresolved += references.unresolved;
     append(byType, resource.resourceType, resource);
     const owner = ownerOf(resource, references.patients);
     if (owner !== undefined) {
-      owners.set(resource, owner);
+      owners.set(key, owner);
       append(byPatient, owner, resource);
-    } else if (DIRECTORY_TYPES.has(resource.resourceType) && references.patients.size === 0) shared.add(resource);
+    } else if (DIRECTORY_TYPES.has(resource.resourceType) && references.patients.size === 0) shared.add(key);
   }
 
   return {
@@ -116,8 +116,8 @@ export function buildRecords(
       const own = byPatient.get(patient) ?? [];
       return type === undefined ? own : own.filter((resource) => resource.resourceType === type);
     },
-    patientOf: (resource) => owners.get(resource),
-    isShared: (resource) => shared.has(resource),
+    patientOf: ({ resourceType, id }) => owners.get(`${resourceType}/${id}`),
+    isShared: ({ resourceType, id }) => shared.has(`${resourceType}/${id}`),
   };
 }
 

@@ -13,7 +13,7 @@ import {
 import type { AgentEnv } from './define-agent.js';
 import { decideListen, endAtExpiry, isListen, passGate, scopeChallenge } from './gate.js';
 import { type Exchange, guardTransport } from './guard.js';
-import { serveMetadata } from './metadata.js';
+import { isMetadataPath, serveMetadata } from './metadata.js';
 import { Declarations, declarationsOf } from './operations.js';
 
 /** An HMCP server, web-standard: `fetch` serves one HTTP request. Mount it on Node with `serve`. */
@@ -58,10 +58,13 @@ export function createHmcpHandler(factory: McpServerFactory, env: AgentEnv): Hmc
   };
   const mcp = createMcpHandler(guarded, { onerror: () => undefined, maxRequestBodySize: 2_097_152 });
   const path = new URL(env.resource).pathname;
+  const inspected = inspect(factory, env, known);
 
   async function fetch(request: Request): Promise<Response> {
-    const metadata = serveMetadata(request, env, scopesOf(known));
-    if (metadata) return metadata;
+    if (isMetadataPath(request, env)) {
+      await inspected;
+      return serveMetadata(request, env, scopesOf(known));
+    }
     if (new URL(request.url).pathname !== path) return new Response(null, { status: 404 });
     const passed = await passGate(request, env);
     if (passed instanceof Response) return passed;
@@ -90,7 +93,7 @@ export function createHmcpHandler(factory: McpServerFactory, env: AgentEnv): Hmc
 
   return {
     fetch,
-    undeclared: inspect(factory, env),
+    undeclared: inspected,
     factory,
     env,
     notify: mcp.notify,
@@ -139,12 +142,13 @@ function deprecated(response: Response, exchange: Exchange, env: AgentEnv): Resp
 }
 
 /** Runs the factory once, lists what it registered over an in-process transport, and names what nobody declared. */
-async function inspect(factory: McpServerFactory, env: AgentEnv): Promise<readonly string[]> {
+async function inspect(factory: McpServerFactory, env: AgentEnv, known: Declarations): Promise<readonly string[]> {
   const missing: string[] = [];
   try {
     const product = await factory({ era: 'legacy' } satisfies McpRequestContext);
     const server = serverOf(product);
     const declarations = merged(env, declarationsOf(server));
+    known.include(declarationsOf(server));
     const lists = [
       ['tools', 'tools/list', 'tools', 'name'],
       ['prompts', 'prompts/list', 'prompts', 'name'],

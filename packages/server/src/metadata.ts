@@ -1,16 +1,15 @@
 import { protectedResourceMetadata, protectedResourceMetadataUrl } from '@hmcp/auth';
 import type { AgentEnv } from './define-agent.js';
 
-/** Answers a GET of the metadata, at the path of the resource and at the root; `undefined` for any other request. */
-export function serveMetadata(request: Request, env: AgentEnv, scopesSupported: readonly string[]): Response | undefined {
+/** True for the metadata document of a resource: at the path of the resource, and at the root. */
+export function isMetadataPath(request: Request, env: AgentEnv): boolean {
   const { pathname } = new URL(request.url);
-  const paths = [new URL(protectedResourceMetadataUrl(env.resource)).pathname, '/.well-known/oauth-protected-resource'];
-  if (!paths.includes(pathname)) return undefined;
+  return pathname === '/.well-known/oauth-protected-resource' || pathname === new URL(protectedResourceMetadataUrl(env.resource)).pathname;
+}
+
+/** Answers a GET of the metadata document. */
+export function serveMetadata(request: Request, env: AgentEnv, scopesSupported: readonly string[]): Response {
   if (request.method !== 'GET') return new Response(null, { status: 405, headers: { Allow: 'GET' } });
-  const metadata = protectedResourceMetadata({
-    resource: env.resource,
-    authorizationServers: env.authorizationServers,
-    scopesSupported,
-  });
+  const metadata = protectedResourceMetadata({ resource: env.resource, authorizationServers: env.authorizationServers, scopesSupported });
   return Response.json(metadata, { headers: { 'Access-Control-Allow-Origin': '*', 'Cache-Control': 'public, max-age=300' } });
 }

@@ -103,7 +103,7 @@ export function chartBundle(person: Person): object {
         subject,
         encounter,
         effectiveDateTime,
-        issued: `${panel.on}T14:00:00.000Z`,
+        issued: `${panel.on}T14:00:00Z`,
       }),
     }));
     add('DiagnosticReport', {
