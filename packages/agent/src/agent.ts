@@ -1,7 +1,7 @@
 import type { TokenExchanger } from '@hmcp/auth';
 import type { AuditSink, HmcpError, PatientTool } from '@hmcp/core';
 import { currentScope, type Outbound, type RequestScope } from '@hmcp/core/request-scope';
-import type { CallToolResult } from '@modelcontextprotocol/client';
+import { type CallToolResult, ProtocolError } from '@modelcontextprotocol/client';
 import type * as z from 'zod';
 import { type CallFrame, callFrame } from './call-frame.js';
 import { type AgentEventEmitter, agentEvents } from './events.js';
@@ -146,7 +146,7 @@ export function createAgent(options: AgentOptions): Agent {
       if (frame.failure !== undefined) throw frame.failure;
       if (scope.closed) throw await refuse(ledger.refusal(scope, 40901, 'epoch', 'closed scope'));
       if (frame.signal?.aborted === true) throw frame.signal.reason;
-      if (isPeerError(error)) throw new Error(`"${tool}" was answered with an error`);
+      if (error instanceof ProtocolError) throw new Error(`"${tool}" was answered with an error`);
       throw await refuse(ledger.refusal(scope, 50301, 'peer', 'the peer could not be reached or read'));
     } finally {
       clearTimeout(late);
@@ -188,9 +188,4 @@ function structured({ structuredContent, content }: CallToolResult): unknown {
   } catch {
     return undefined;
   }
-}
-
-/** A JSON-RPC error the peer sent: its number, while SDK faults have names for codes. */
-function isPeerError(error: unknown): boolean {
-  return error instanceof Error && typeof (error as { code?: unknown }).code === 'number';
 }

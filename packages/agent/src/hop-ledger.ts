@@ -154,7 +154,16 @@ export class HopLedger {
     const error = this.refusal(undefined, 42801, 'envelope', 'outside any request');
     const { code, check, reason } = error;
     const peer = start.peer?.resource ?? 'undeclared';
-    const record = { event: 'hop.refused', outcome: 4, by: this.by, clientId: this.#clientId, code, check, reason, peer } as const;
+    const record = {
+      event: 'hop.refused',
+      outcome: 4,
+      by: this.by,
+      clientId: this.#clientId,
+      code,
+      check,
+      reason,
+      peer,
+    } as const;
     const method = NAME.test(start.method) ? start.method : 'other';
     try {
       await this.#audit.append({ ...record, method });

@@ -82,7 +82,11 @@ type Handler = (message: JsonRpcMessage, extra?: unknown) => void;
  * The transport and an SDK that chains an earlier handler read the same property, so a handler may meet itself:
  * a message that was let through is remembered, and passes the second time as it is.
  */
-function hookIncoming(transport: ClientTransport, hooks: TransportHooks, reply: (message: JsonRpcMessage) => Promise<void>): void {
+function hookIncoming(
+  transport: ClientTransport,
+  hooks: TransportHooks,
+  reply: (message: JsonRpcMessage) => Promise<void>,
+): void {
   const passed = new WeakSet<object>();
   const guarded = (handler: Handler): Handler => {
     return (message, extra) => {

@@ -5,6 +5,9 @@ import type { ResolvedPeer } from './peers.js';
 /** How this package introduces itself to every server: a constant, so that it tells nothing of a deployment. */
 const CLIENT_INFO = { name: 'hmcp-agent', version: '0.1.0' };
 
+/** Milliseconds a server has to answer the handshake. */
+const CONNECT_TIMEOUT_MS = 10_000;
+
 /**
  * One long-lived MCP client for each peer, connected by the first request that needs it. A connection that failed is not
  * kept, and one request's failure to connect is not another's: each tries in its own scope.
@@ -70,7 +73,7 @@ export class PeerClients {
     const transport = new StreamableHTTPClientTransport(peer.url, { fetch: (url, init) => this.#fetch(url, init) });
     this.#open.add(client);
     try {
-      await client.connect(this.#protect(transport, peer));
+      await client.connect(this.#protect(transport, peer), { timeout: CONNECT_TIMEOUT_MS });
       return client;
     } catch (error) {
       this.#open.delete(client);

@@ -82,7 +82,8 @@ export class PeerLink implements TransportHooks {
     if (methodClass(message.method) !== 'context' || (scope === undefined && !this.#isHmcp)) {
       return this.#sendUnbound(message.id, message.method, bare, scope, send);
     }
-    if (scope === undefined) throw await this.#ledger.refusedOutside({ peer: this.#peer, method: message.method, tool: undefined });
+    if (scope === undefined)
+      throw await this.#ledger.refusedOutside({ peer: this.#peer, method: message.method, tool: undefined });
     return this.#sendBound(message.id, bare, scope, send, options);
   }
 
@@ -316,7 +317,9 @@ export class PeerLink implements TransportHooks {
   /** Anything but a refusal becomes one: what an SDK throws holds bodies of responses. */
   async #settleRefused(hop: Hop, frame: CallFrame | undefined, error: unknown): Promise<HmcpError> {
     const refusal =
-      error instanceof HmcpError ? error : this.#ledger.refusal(hop.scope, 50301, 'peer', 'the peer could not be reached or read');
+      error instanceof HmcpError
+        ? error
+        : this.#ledger.refusal(hop.scope, 50301, 'peer', 'the peer could not be reached or read');
     const settled = await this.#ledger.refused(hop, refusal);
     if (frame !== undefined) frame.failure = settled;
     return settled;

@@ -37,7 +37,12 @@ export interface Session {
 export async function openSession(options: { agent: Agent; grant: Grant; id?: () => string }): Promise<Session> {
   const { agent, grant, id = () => crypto.randomUUID() } = options;
   const { fhirServer, tenant, patient, encounter } = grant;
-  const named = { fhirServer, patient, ...(tenant === undefined ? {} : { tenant }), ...(encounter === undefined ? {} : { encounter }) };
+  const named = {
+    fhirServer,
+    patient,
+    ...(tenant === undefined ? {} : { tenant }),
+    ...(encounter === undefined ? {} : { encounter }),
+  };
   const context = PatientContext.safeParse(named);
   if (!context.success) throw new HmcpError(42801, { by: agent.by, check: 'session' }, { reason: 'the grant names no patient' });
   const events = agentEvents();

@@ -229,6 +229,21 @@ describe('one writer', () => {
     expect((await readdir(dirname(file))).sort()).toEqual(['labs.jsonl']);
   });
 
+  test.runIf(process.platform === 'linux')('of many that find the lock of a dead process exactly one takes it over', async () => {
+    const file = await freshLog();
+    const first = await openAt(file);
+    const holder = JSON.parse(await readFile(`${file}.lock`, 'utf8')) as Record<string, unknown>;
+    await first.close();
+    // This process lives, but it did not start at that tick: its number was somebody else's before.
+    await writeFile(`${file}.lock`, JSON.stringify({ ...holder, started: '1' }));
+    const tries = await Promise.allSettled(Array.from({ length: 8 }, () => openFileAudit({ file, by: LABS })));
+    const won = tries.filter((attempt) => attempt.status === 'fulfilled');
+    expect(won).toHaveLength(1);
+    for (const attempt of won) await attempt.value.close();
+    expect(await readdir(dirname(file))).toEqual(['labs.jsonl']);
+    expect(await verifyAudit(file)).toMatchObject({ ok: true, runs: 2, interrupted: 0 });
+  });
+
   test.each([
     '',
     '{',

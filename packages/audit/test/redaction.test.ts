@@ -117,3 +117,11 @@ describe('the logger', () => {
     expect(lines()[0]?.reason).toMatch(/^a(\[31m)?b$/);
   });
 });
+
+test('fits the pino-shaped logger that other packages ask for', () => {
+  const { log, text } = recording();
+  const asked: { error(fields: Readonly<Record<string, unknown>>, message: string): void } = log;
+  asked.error({ code: 50302, patient: CANARY }, 'could not be audited');
+  expect(text()).toContain('could not be audited');
+  expect(text()).not.toContain(CANARY);
+});

@@ -28,6 +28,8 @@ export const EXCHANGE_PARAMETERS = [
   ...FORBIDDEN_PARAMETERS,
 ] as const;
 
+const COMPACT_JWT = /^[\w-]+\.[\w-]+\.[\w-]*$/;
+
 /** A well-formed exchange request. */
 export interface ExchangeRequest {
   readonly ok: true;
@@ -48,7 +50,9 @@ export function readExchange(parameters: Readonly<Record<string, unknown>>): Exc
       'a parameter is not accepted: patient, actor and audience come from the subject token and "resource"',
     );
   if (typeof subject_token !== 'string' || subject_token === '') return refuse('invalid_request', '"subject_token" is missing');
-  if (subject_token_type !== ACCESS_TOKEN_TYPE) return refuse('invalid_request', 'only an access token can be the subject');
+  // A refresh token is opaque here, so that it is refused even when it is called an access token.
+  if (subject_token_type !== ACCESS_TOKEN_TYPE || !COMPACT_JWT.test(subject_token))
+    return refuse('invalid_request', 'only an access token can be the subject');
   if (requested_token_type !== undefined && requested_token_type !== ACCESS_TOKEN_TYPE)
     return refuse('invalid_request', 'only an access token can be requested');
   const resources = [resource ?? []].flat();

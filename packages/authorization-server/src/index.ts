@@ -18,7 +18,7 @@ export {
   readExchange,
 } from './exchange.js';
 export { loadKeys, publicKeys, type SigningKeys } from './keys.js';
-export { type OpenAudit, runAuthorizationServer } from './run.js';
+export { type HostProcess, type OpenAudit, runAuthorizationServer } from './run.js';
 export { createScriptedBrowser, type PatientChoice, type ScriptedBrowser, type SignIn, signIn } from './scripted-person.js';
 export { type AuthorizationServer, type AuthorizationServerOptions, createAuthorizationServer } from './server.js';
 export { smartConfiguration } from './smart-configuration.js';

@@ -4,6 +4,14 @@ import type { AuditSink } from '@hmcp/core';
 import { parseConfig } from './config.js';
 import { createAuthorizationServer } from './server.js';
 
+/** The process, as far as it is used; another one in tests. */
+export interface HostProcess {
+  once(event: 'SIGTERM' | 'disconnect', listener: () => void): unknown;
+  send?: ((message: unknown) => unknown) | undefined;
+  exit(code: number): unknown;
+  readonly stderr: { write(text: string): unknown };
+}
+
 /** Opens the audit a process writes to. */
 export type OpenAudit = (options: { readonly file: string; readonly by: string }) => Promise<AuditSink>;
 
@@ -13,11 +21,15 @@ export type OpenAudit = (options: { readonly file: string; readonly by: string }
  * @param configPath file that holds an {@link AuthorizationServerConfig}
  * @throws {TypeError} when the configuration is not usable
  */
-export async function runAuthorizationServer(configPath: string, openAudit: OpenAudit): Promise<void> {
+export async function runAuthorizationServer(
+  configPath: string,
+  openAudit: OpenAudit,
+  host: HostProcess = process,
+): Promise<void> {
   const config = parseConfig(JSON.parse(await readFile(configPath, 'utf8')));
   const audit = await openAudit({ file: config.auditFile ?? join(config.state, 'authorization-server-audit.jsonl'), by: config.publicUrl });
   const onFault = ({ route, name }: { route: string; name: string }) =>
-    void process.stderr.write(`authorization server: fault in ${route} (${name})\n`);
+    void host.stderr.write(`authorization server: fault in ${route} (${name})\n`);
   const server = await createAuthorizationServer({ config, audit, onFault });
   const { port, close } = await server.listen();
 
@@ -27,9 +39,9 @@ export async function runAuthorizationServer(configPath: string, openAudit: Open
     ending = true;
     await close();
     await audit.close();
-    process.exit(0);
+    host.exit(0);
   };
-  process.once('SIGTERM', () => void end());
-  process.once('disconnect', () => void end());
-  process.send?.({ type: 'listening', port });
+  host.once('SIGTERM', () => void end());
+  host.once('disconnect', () => void end());
+  host.send?.({ type: 'listening', port });
 }

@@ -13,10 +13,10 @@ export interface ExtraParty {
   readonly name: string;
   /** Path of the program. */
   readonly module: string;
-  /** Largest scope its tokens may have, as a client and as a resource. */
-  readonly scope: string;
-  /** Which parties of the world call it by its name. */
-  readonly calledBy: readonly string[];
+  /** Largest scope its tokens may have, as a client and as a resource. Absent: it takes no part in authorization at all. */
+  readonly scope?: string | undefined;
+  /** Which parties of the world call it by its name. @default nobody */
+  readonly calledBy?: readonly string[] | undefined;
 }
 
 /** How a world is made. */
@@ -142,8 +142,9 @@ async function planWorld(options: WorldOptions, origin: (name: string) => string
   const url = (name: string): string => (name === 'portal' ? origin(name) : `${origin(name)}/mcp`);
   const pseudonymKey = await keptSecret(join(state, 'keys', 'pseudonym.txt'));
   const auditFile = (name: string): string => join(state, 'audit', `${name}.jsonl`);
-  const callees = (name: string): string[] => [...(CALLS[name] ?? []), ...extras.filter(({ calledBy }) => calledBy.includes(name)).map((extra) => extra.name)];
-  const agents = [...AGENTS.map((name) => ({ name, scope: SCOPES[name] ?? '' })), ...extras];
+  const callees = (name: string): string[] => [...(CALLS[name] ?? []), ...extras.filter(({ calledBy }) => calledBy?.includes(name)).map((extra) => extra.name)];
+  const agents = [...AGENTS.map((name) => ({ name, scope: SCOPES[name] ?? '' })), ...extras.flatMap(({ name, scope }) => (scope === undefined ? [] : [{ name, scope }]))];
+  const bystanders = extras.filter(({ scope }) => scope === undefined);
   const resources = agents.filter(({ name }) => name !== 'portal');
 
   const clients: ClientRegistration[] = [];
@@ -211,6 +212,7 @@ async function planWorld(options: WorldOptions, origin: (name: string) => string
       const config = { ...common(name), client: { clientId: name, privateKey: keys.get(name) }, peers, ...(extra ? { data: options.data } : {}) };
       return { name, module: extra?.module ?? program, args: extra ? [] : [name], config };
     }),
+    ...bystanders.map(({ name, module }): Planned => ({ name, module, args: [], config: { ...common(name), data: options.data } })),
   ];
   const facts: WorldFacts = {
     issuer,
@@ -221,11 +223,12 @@ async function planWorld(options: WorldOptions, origin: (name: string) => string
       { name: 'fhir', url: fhirServer, resource: fhirServer },
       { name: 'portal', url: url('portal') },
       ...resources.map(({ name }) => ({ name, url: url(name), resource: url(name) })),
+      ...bystanders.map(({ name }) => ({ name, url: url(name) })),
     ],
     accounts: accounts.map(({ username, password, name }) => ({ username, password, name })),
     client: developer,
     signingKeys,
-    audit: processes.map(({ name }) => auditFile(name)),
+    audit: processes.map(({ name }) => name).filter((name) => !bystanders.some((extra) => extra.name === name)).map(auditFile),
     state,
     records: options.data ?? 'the people this project ships',
   };
@@ -284,3 +287,5 @@ async function keptKey(file: string, clientId: string): Promise<{ privateKey: JW
   const { d: _, ...publicKey } = privateKey;
   return { privateKey, publicKey: publicKey as PublicKey };
 }
+
+export type { RecordedExchange } from './proxy.js';
