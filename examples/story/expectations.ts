@@ -42,18 +42,14 @@ export class Expectations {
       this.hops += 1;
       const served = hop.event === 'request.served';
       if (!served) this.refusals += 1;
-      const verdict = served
-        ? 'served'
-        : hop.event === 'result.withheld'
-          ? 'withheld'
-          : hop.event === 'hop.dropped'
-            ? 'dropped'
-            : `refused ${hop.code}: ${hop.check ?? 'handler'}`;
       const types = Object.entries(hop.types ?? {}).map(([type, count]) => `${count} ${type}`);
-      const what = [`${hop.party}`, hop.tool ?? hop.method ?? '', types.length > 0 ? `(${types.join(', ')})` : '']
-        .filter(Boolean)
-        .join('  ');
-      this.#teller.verdict(Math.max((hop.hop ?? 0) - 1, 0), what, verdict, served ? 'served' : 'refused');
+      const dropped = hop.event === 'hop.dropped';
+      const what = [
+        dropped ? `${hop.party} drops the answer of ${hop.other ?? 'a peer'}` : hop.party,
+        hop.tool ?? hop.method ?? '',
+        types.length > 0 ? `(${types.join(', ')})` : '',
+      ];
+      this.#teller.verdict(hop.depth, what.filter(Boolean).join('  '), verdictOf(hop), served ? 'served' : 'refused');
       this.#teller.event({
         type: served ? 'hop' : 'refused',
         agent: hop.party,
@@ -67,4 +63,10 @@ export class Expectations {
       });
     }
   }
+}
+
+function verdictOf({ event, code, check, party, other }: Hop): string {
+  if (event === 'request.served') return 'served';
+  if (event === 'result.withheld') return 'withheld';
+  return `refused ${code} at ${event === 'request.refused' ? (other ?? party) : party}: ${check ?? 'handler'}`;
 }

@@ -21,6 +21,11 @@ const { values } = parseArgs({
   },
 });
 
+// A reader that has seen enough (`npm start | head`) is no failure.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+});
+
 if (values.help) {
   process.stdout.write(HELP);
 } else {

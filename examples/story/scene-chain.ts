@@ -40,7 +40,11 @@ export async function chain(stage: Stage, launched: Launched): Promise<void> {
   const answer = Assessment.safeParse(body);
   expectations.truthy('the answer is an assessment', answer.success);
   if (!answer.success) return;
-  const own = outOfRangeResults(records.ofPatient(a.id, 'Observation'), { source: (reference) => reference });
+  const own = outOfRangeResults(records.ofPatient(a.id, 'Observation'), {
+    source: (reference) => reference,
+    gender: a.gender,
+    birthDate: a.birthDate,
+  });
   const values = (
     results: readonly { loinc: string; newest: { value: number }; previous?: { value: number } | undefined }[],
   ): unknown => results.map(({ loinc, newest, previous }) => [loinc, newest.value, previous?.value ?? null]).sort();

@@ -89,7 +89,7 @@ async function refuse(
 
 /** A laboratory outside that lies: its binding is well-formed and names A, its Observation is somebody else's. */
 async function dropped(stage: Stage, launched: Launched): Promise<void> {
-  const { teller, expectations, counter, trail, facts } = stage;
+  const { teller, expectations, counter, trail } = stage;
   teller.say(
     "A faulty laboratory wraps the other patient's Observation in a perfect binding for A; its caller, triage, drops the answer:",
   );
@@ -109,7 +109,6 @@ async function dropped(stage: Stage, launched: Launched): Promise<void> {
     'the dropped answer: nothing of the other patient reached the portal',
     !counter.holds(text) && counter.bytes('triage') === 0,
   );
-  void facts;
 }
 
 /** A laboratory of ours with a bug in its handler: its own boundary withholds the rows, two hops from the portal. */

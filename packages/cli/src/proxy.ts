@@ -13,7 +13,7 @@ export interface RecordedExchange {
 }
 
 /** A reverse proxy that holds the public address of one party before the party listens. */
-export interface Proxy {
+export interface ReverseProxy {
   readonly port: number;
   /** Where requests go from now on; before that they get 503. */
   forwardTo(port: number): void;
@@ -27,7 +27,11 @@ const KEPT_BYTES = 16 * 1024 * 1024;
  * has ended.
  * @param port the port to hold; another free one when it is taken. 0: any
  */
-export async function openProxy(name: string, port: number, record?: (exchange: RecordedExchange) => void): Promise<Proxy> {
+export async function openProxy(
+  name: string,
+  port: number,
+  record?: (exchange: RecordedExchange) => void,
+): Promise<ReverseProxy> {
   const upstream = new Agent({ keepAlive: true });
   let target: number | undefined;
   const server = createServer((incoming, outgoing) => {

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { type Account, type ClientRegistration, smartConfiguration } from '@hmcp/authorization-server';
 import { PORTAL_SCOPE, patientSummaries, type Records } from '@hmcp/clinic';
 import { exportJWK, generateKeyPair, type JWK } from 'jose';
-import { openProxy, type Proxy, type RecordedExchange } from './proxy.js';
+import { openProxy, type RecordedExchange, type ReverseProxy } from './proxy.js';
 
 /** An agent somebody adds to the world: its own program, run as `node MODULE CONFIG`. */
 export interface ExtraParty {
@@ -75,7 +75,7 @@ export interface World {
 const AGENTS = ['portal', 'triage', 'labs', 'medications'] as const;
 const SCOPES: Readonly<Record<string, string>> = {
   portal: PORTAL_SCOPE,
-  triage: 'patient/hmcp:read patient/Observation.rs patient/MedicationRequest.rs',
+  triage: 'patient/hmcp:read patient/Patient.rs patient/Observation.rs patient/MedicationRequest.rs',
   labs: 'patient/Observation.rs',
   medications: 'patient/MedicationRequest.rs',
 };
@@ -91,7 +91,7 @@ const START_MS = 15_000;
 
 /** Scopes a developer's launch asks for: everything the world's agents can serve. */
 export const DEVELOPER_SCOPE =
-  'launch/patient openid fhirUser offline_access patient/hmcp:read patient/Patient.r patient/Observation.rs patient/MedicationRequest.rs';
+  'launch/patient openid fhirUser offline_access patient/hmcp:read patient/Patient.rs patient/Observation.rs patient/MedicationRequest.rs';
 
 /**
  * Starts the development world: authorization server, FHIR server, portal, triage, labs, medications and any extras, each its
@@ -102,7 +102,7 @@ export async function startWorld(options: WorldOptions): Promise<World> {
   for (const folder of ['keys', 'config', 'audit']) await mkdir(join(state, folder), { recursive: true, mode: 0o700 });
   const names = ['authorization-server', 'fhir', ...AGENTS, ...extras.map(({ name }) => name)];
   const before = await previousPorts(state);
-  const proxies = new Map<string, Proxy>();
+  const proxies = new Map<string, ReverseProxy>();
   const children: ChildProcess[] = [];
   let closing = false;
   let fail: (sentence: string) => void = () => undefined;

@@ -21,4 +21,4 @@ export {
   type RecordsSource,
 } from './records.js';
 export { loadRecords, type RecordsFolderOptions } from './records-folder.js';
-export { summarize, triage } from './triage.js';
+export { type ChartExcerpt, summarize, triage } from './triage.js';

@@ -10,7 +10,7 @@ import { type Banner, portalPage } from './portal-page.js';
 
 /** Scopes the portal asks for at launch: what its agents need for one patient. */
 export const PORTAL_SCOPE =
-  'launch/patient openid fhirUser offline_access patient/hmcp:read patient/Patient.r patient/Observation.rs patient/MedicationRequest.rs';
+  'launch/patient openid fhirUser offline_access patient/hmcp:read patient/Patient.rs patient/Observation.rs patient/MedicationRequest.rs';
 
 interface Visit {
   readonly session: Session;

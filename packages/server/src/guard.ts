@@ -273,6 +273,7 @@ class TransportGuard {
           code: downstream.code,
           check: downstream.check,
           reason: 'a hop behind this one refused',
+          peer: downstream.data.by,
         });
         return { error: wireError(downstream) };
       }
