@@ -87,7 +87,10 @@ function birthDate(person: Person): Html {
   return html`<time datetime="${person.birthDate}">${person.birthDate}</time>`;
 }
 
-/** The person sees whose record it is and what may be done with it, takes permissions away if need be, and allows or denies. */
+/**
+ * The person sees whose record it is and what may be done with it, takes permissions away if need be, and allows or denies.
+ * The heading has the focus, not "Allow": an Enter too many on the page before must not open a record.
+ */
 export function consentPage(facts: {
   readonly action: string;
   readonly client: string;
@@ -103,7 +106,7 @@ export function consentPage(facts: {
     step: 'consent',
     signedInAs: facts.signedInAs,
     content: html`${patient === undefined ? undefined : html`<p class="step">Step 2 of 2</p>`}
-<h1>${patient === undefined ? `Allow ${client}?` : 'Is this the right patient?'}</h1>
+<h1 tabindex="-1" autofocus>${patient === undefined ? `Allow ${client}?` : 'Is this the right patient?'}</h1>
 <p>${client} asks for access in your name.</p>
 ${patient === undefined ? undefined : patientCard(patient)}
 <form method="post" action="${facts.action}">
@@ -116,7 +119,7 @@ ${
 </fieldset>`
 }
 <div class="actions">
-<button class="main" name="do" value="allow" autofocus>Allow</button>
+<button class="main" name="do" value="allow">Allow</button>
 ${patient === undefined ? undefined : html`<button name="do" value="back">Choose another patient</button>`}
 <button name="do" value="deny">Deny</button>
 </div>
