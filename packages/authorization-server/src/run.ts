@@ -13,7 +13,7 @@ export interface HostProcess {
 }
 
 /** Opens the audit a process writes to. */
-export type OpenAudit = (options: { readonly file: string }) => Promise<AuditSink>;
+export type OpenAudit = (options: { readonly file: string; readonly by: string }) => Promise<AuditSink>;
 
 /**
  * Runs the server as a process: reads one JSON configuration, listens on a free loopback port, tells its parent
@@ -27,7 +27,10 @@ export async function runAuthorizationServer(
   host: HostProcess = process,
 ): Promise<void> {
   const config = parseConfig(JSON.parse(await readFile(configPath, 'utf8')));
-  const audit = await openAudit({ file: config.auditFile ?? join(config.state, 'authorization-server-audit.jsonl') });
+  const audit = await openAudit({
+    file: config.auditFile ?? join(config.state, 'authorization-server-audit.jsonl'),
+    by: config.publicUrl,
+  });
   const onFault = ({ route, name }: { route: string; name: string }) =>
     void host.stderr.write(`authorization server: fault in ${route} (${name})\n`);
   const server = await createAuthorizationServer({ config, audit, onFault });

@@ -52,7 +52,7 @@ export function auditTokens(
 
 async function issued(authority: Authority, ctx: Context, claims: AccessTokenClaims): Promise<AuditRecord> {
   const { config, directory } = authority;
-  const key = Buffer.from(config.pseudonymKey, 'base64url');
+  const key = config.pseudonymKey;
   const chain = checkChain(claims);
   const practitioner = directory.find(claims.sub)?.fhirUser.startsWith('Practitioner/');
   const { patient, tenant, fhirUser } = claims;

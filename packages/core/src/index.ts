@@ -10,7 +10,27 @@ export {
   HmcpClaim,
   MAX_CHAIN,
 } from './chain.js';
-export type { CompartmentOptions, CompartmentVerdict } from './compartment.js';
+export {
+  type CompartmentFault,
+  type CompartmentOptions,
+  type CompartmentVerdict,
+  checkCompartment,
+  checkText,
+  combineVerdicts,
+} from './compartment.js';
+export {
+  CLIENT_NOTIFICATIONS,
+  type ContextMode,
+  type Decision,
+  type DecisionFacts,
+  decide,
+  type HeaderTransition,
+  type MethodClass,
+  methodClass,
+  namesAnotherPatient,
+  parsePatientHeader,
+  type Refusal,
+} from './decide.js';
 export {
   Binding,
   type BindingExpectation,
@@ -60,3 +80,4 @@ export {
   satisfies,
 } from './scopes.js';
 export { SEAL_TYPE, SealClaims } from './seal.js';
+export { parseStrictJson, type StrictJson } from './strict-json.js';

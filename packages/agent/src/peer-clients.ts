@@ -1,0 +1,99 @@
+import { META, PROTOCOL_VERSION } from '@hmcp/core';
+import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
+import type { ResolvedPeer } from './peers.js';
+
+/** How this package introduces itself to every server: a constant, so that it tells nothing of a deployment. */
+const CLIENT_INFO = { name: 'hmcp-agent', version: '0.1.0' };
+
+/** Milliseconds a server has to answer the handshake. */
+const CONNECT_TIMEOUT_MS = 10_000;
+
+/**
+ * One long-lived MCP client for each peer, connected by the first request that needs it. A connection that failed is not
+ * kept, and one request's failure to connect is not another's: each tries in its own scope.
+ */
+export class PeerClients {
+  readonly #fetch: typeof globalThis.fetch;
+  readonly #protect: (transport: StreamableHTTPClientTransport, peer: ResolvedPeer) => StreamableHTTPClientTransport;
+  readonly #connecting = new Map<string, Promise<Client>>();
+  readonly #open = new Set<Client>();
+  #closed = false;
+
+  constructor(options: {
+    fetch: typeof globalThis.fetch;
+    protect: (transport: StreamableHTTPClientTransport, peer: ResolvedPeer) => StreamableHTTPClientTransport;
+  }) {
+    this.#fetch = options.fetch;
+    this.#protect = options.protect;
+  }
+
+  /** The client of a peer, connected. @throws whatever connecting threw; the reason of `signal` when it aborts first */
+  async get(peer: ResolvedPeer, signal: AbortSignal): Promise<Client> {
+    for (;;) {
+      if (this.#closed) throw new Error('the agent is closed');
+      const begun = this.#connecting.get(peer.name);
+      if (begun === undefined) return unlessAborted(this.#begin(peer), signal);
+      const client = await unlessAborted(
+        begun.catch(() => undefined),
+        signal,
+      );
+      if (client !== undefined) return client;
+    }
+  }
+
+  /** Connects anew next time; requests under way on the old connection finish. */
+  forget(peer: ResolvedPeer): void {
+    this.#connecting.delete(peer.name);
+  }
+
+  /** Closes every connection, and refuses new ones. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#connecting.clear();
+    const open = [...this.#open];
+    this.#open.clear();
+    await Promise.all(open.map((client) => client.close()));
+  }
+
+  #begin(peer: ResolvedPeer): Promise<Client> {
+    const connecting = this.#connect(peer);
+    this.#connecting.set(peer.name, connecting);
+    connecting.catch(() => {
+      if (this.#connecting.get(peer.name) === connecting) this.#connecting.delete(peer.name);
+    });
+    return connecting;
+  }
+
+  async #connect(peer: ResolvedPeer): Promise<Client> {
+    const client = new Client(CLIENT_INFO, {
+      versionNegotiation: { mode: 'auto' },
+      inputRequired: { autoFulfill: false },
+      capabilities: { extensions: { [META.context]: { versions: [PROTOCOL_VERSION] } } },
+    });
+    const transport = new StreamableHTTPClientTransport(peer.url, { fetch: (url, init) => this.#fetch(url, init) });
+    this.#open.add(client);
+    try {
+      await client.connect(this.#protect(transport, peer), { timeout: CONNECT_TIMEOUT_MS });
+      return client;
+    } catch (error) {
+      this.#open.delete(client);
+      await client.close().catch(() => undefined);
+      throw error;
+    }
+  }
+}
+
+async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  signal.throwIfAborted();
+  let stop: () => void = () => undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    stop = () => reject(signal.reason);
+    signal.addEventListener('abort', stop, { once: true });
+  });
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    signal.removeEventListener('abort', stop);
+    work.catch(() => undefined);
+  }
+}

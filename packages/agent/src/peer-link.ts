@@ -1,0 +1,252 @@
+import { HmcpError, isSealed, META } from '@hmcp/core';
+import { currentScope, outsideScope, type RequestScope } from '@hmcp/core/request-scope';
+import { admitNotification, judgeAnswer, withoutCaching } from './answer-check.js';
+import { BoundRequest } from './bound-request.js';
+import { type CallFrame, callFrame, sending } from './call-frame.js';
+import type { HopLedger } from './hop-ledger.js';
+import type { JsonRpcMessage, SendOptions, TransportFetch, TransportHooks } from './instrument.js';
+import { CLIENT_NOTIFICATIONS, methodClass, SERVER_NOTIFICATIONS } from './methods.js';
+import { peerFetch } from './peer-fetch.js';
+import { defaultTimeoutMs, type PeerTokens } from './peer-tokens.js';
+import type { ResolvedPeer } from './peers.js';
+import { nextTraceparent, type RandomBytes } from './traceparent.js';
+import { withoutContext } from './without-context.js';
+
+/** What a link needs of its agent. */
+export interface LinkParts {
+  readonly ledger: HopLedger;
+  readonly tokens: PeerTokens;
+  readonly now: () => number;
+  readonly random: RandomBytes;
+}
+
+type Id = string | number;
+type Write = (message: JsonRpcMessage) => Promise<void>;
+
+/**
+ * The guard on one connection to one peer: everything that leaves gets what the current request may send there and nothing
+ * else; everything that comes back is checked against the request it answers before the client sees it.
+ * @see protocol sections 2.4, 3 and 4
+ */
+export class PeerLink implements TransportHooks {
+  /** `undefined`: a server nobody declared. */
+  readonly #peer: ResolvedPeer | undefined;
+  readonly #isHmcp: boolean;
+  readonly #kind: 'http' | 'stdio';
+  readonly #parts: LinkParts;
+  readonly #ledger: HopLedger;
+  /** Requests about a patient that wait for their answer. */
+  readonly #bound = new Map<Id, BoundRequest>();
+  /** Requests without a patient: handshake, catalogue, or made outside every request. */
+  readonly #unbound = new Map<Id, { readonly scope: RequestScope | undefined; readonly method: string }>();
+
+  constructor(peer: ResolvedPeer | undefined, kind: 'http' | 'stdio', parts: LinkParts) {
+    this.#peer = peer;
+    this.#isHmcp = peer?.kind === 'hmcp';
+    this.#kind = kind;
+    this.#parts = parts;
+    this.#ledger = parts.ledger;
+  }
+
+  async outgoing(message: JsonRpcMessage, send: Write, options: SendOptions): Promise<void> {
+    const { id, method } = message;
+    // A client answers only what it was asked, and it was asked nothing: server requests are refused below.
+    if (method === undefined) return;
+    const bare = withoutContext(message);
+    if (id === undefined) return this.#sendNotification(method, bare, send);
+    const scope = currentScope();
+    if (this.#peer === undefined && scope !== undefined) {
+      throw await this.#refuse(scope, bare, this.#ledger.refusal(scope, 42801, 'peer', 'a server nobody declared'));
+    }
+    const aboutPatient = methodClass(method) === 'context';
+    if (!aboutPatient || (scope === undefined && !this.#isHmcp)) return this.#sendUnbound(id, method, bare, scope, send);
+    if (scope === undefined) throw await this.#ledger.refusedOutside(this.#start(bare));
+    return this.#sendBound(id, bare, scope, send, options);
+  }
+
+  incoming(message: JsonRpcMessage, deliver: (message: JsonRpcMessage) => void, reply: Write): void {
+    const { id, method } = message;
+    if (method !== undefined && id !== undefined) this.#refuseServerRequest(id, method, reply);
+    else if (method !== undefined) this.#receiveNotification(method, message, deliver);
+    else if (id !== undefined) this.#receiveAnswer(id, message, deliver);
+  }
+
+  failure(error: Error): Error {
+    return error instanceof HmcpError ? error : new Error('the connection to the peer failed');
+  }
+
+  fetch(base: TransportFetch): TransportFetch {
+    return peerFetch(base, this.#peer, (code, reason) => this.#ledger.refusal(currentScope(), code, 'peer', reason));
+  }
+
+  async #sendNotification(method: string, bare: JsonRpcMessage, send: Write): Promise<void> {
+    if (!CLIENT_NOTIFICATIONS.has(method)) {
+      this.#ledger.warn('a client notification outside the closed list was dropped');
+      return;
+    }
+    if (method !== 'notifications/cancelled') return this.#sendUnbound(undefined, method, bare, currentScope(), send);
+    const requestId = bare.params?.requestId as Id;
+    const request = this.#bound.get(requestId);
+    if (!this.#bound.delete(requestId) && !this.#unbound.delete(requestId)) return;
+    request?.abandon();
+    // The reason is text of whoever aborted; the keys of the SDK's own envelope stay.
+    const { reason: _, ...params } = bare.params ?? {};
+    const withToken = this.#withToken({ ...bare, params }, request?.token);
+    await sending.run({ token: request?.token, traceparent: undefined }, () => send(withToken));
+  }
+
+  /** Handshake, catalogue, and whatever is sent outside every request: nothing of a context; to an `hmcp` peer an own token. */
+  async #sendUnbound(id: Id | undefined, method: string, bare: JsonRpcMessage, scope: RequestScope | undefined, send: Write) {
+    let token: string | undefined;
+    if (this.#isHmcp && (this.#kind === 'http' || methodClass(method) === 'catalogue')) {
+      if (scope === undefined) throw await this.#ledger.refusedOutside(this.#start(bare));
+      try {
+        token = await this.#token(scope, callFrame.getStore());
+      } catch (error) {
+        throw await this.#refuse(scope, bare, error);
+      }
+    }
+    if (id !== undefined) this.#unbound.set(id, { scope, method });
+    try {
+      await sending.run({ token, traceparent: undefined }, () => send(this.#withToken(bare, token)));
+    } catch (error) {
+      if (id !== undefined) this.#unbound.delete(id);
+      // Version negotiation reads the SDK's own errors; ours are recorded.
+      if (error instanceof HmcpError && scope !== undefined) throw await this.#refuse(scope, bare, error);
+      throw error;
+    }
+  }
+
+  /** A request about the patient of `scope`. */
+  async #sendBound(id: Id, bare: JsonRpcMessage, scope: RequestScope, send: Write, options: SendOptions): Promise<void> {
+    const frame = callFrame.getStore();
+    const { traceparent: inbound, envelope } = scope.facts;
+    const traceparent = this.#isHmcp ? nextTraceparent(inbound, this.#parts.random) : inbound;
+    const hop = await this.#ledger.open(scope, { ...this.#start(bare), traceparent });
+    const request = new BoundRequest(this.#ledger, hop, frame);
+    request.progressToken = metaOf(bare).progressToken;
+    try {
+      scope.assertOpen();
+      if (this.#isHmcp) {
+        if (isSealed(envelope)) throw this.#ledger.refusal(scope, 42801, 'seal', 'no manager is configured');
+        request.token = await this.#token(scope, frame);
+      }
+      await this.#ledger.called(hop);
+      scope.assertOpen();
+    } catch (error) {
+      throw await request.refuse(error);
+    }
+    this.#bound.set(id, request);
+    options.requestSignal?.addEventListener('abort', () => this.#abandon(id, request), { once: true });
+    const { token } = request;
+    const message = this.#isHmcp ? withMeta(bare, { traceparent, [META.context]: envelope }) : bare;
+    try {
+      await sending.run({ token, traceparent }, () => send(this.#withToken(message, token)));
+    } catch (error) {
+      if (this.#bound.get(id) !== request) throw new Error('the request was settled before its sending failed');
+      this.#bound.delete(id);
+      if (frame !== undefined && connectionIsStale(error)) frame.stale = true;
+      throw await request.refuse(error);
+    }
+  }
+
+  #abandon(id: Id, request: BoundRequest): void {
+    if (this.#bound.get(id) !== request) return;
+    this.#bound.delete(id);
+    request.abandon();
+  }
+
+  /** On a pipe to a child of this process the token travels in the message; on HTTP only in `Authorization`. */
+  #withToken(message: JsonRpcMessage, token: string | undefined): JsonRpcMessage {
+    return this.#kind === 'stdio' && token !== undefined ? withMeta(message, { [META.authorization]: token }) : message;
+  }
+
+  async #token(scope: RequestScope, frame: CallFrame | undefined): Promise<string> {
+    const peer = this.#peer;
+    if (peer === undefined) throw this.#ledger.refusal(scope, 42801, 'peer', 'a server nobody declared');
+    const timeoutMs = frame?.timeoutMs ?? Math.max(1, defaultTimeoutMs(scope, this.#parts.now()));
+    return this.#parts.tokens.tokenFor(scope, peer, frame?.scope, Math.ceil(timeoutMs / 1000));
+  }
+
+  #receiveAnswer(id: Id, message: JsonRpcMessage, deliver: (message: JsonRpcMessage) => void): void {
+    const unbound = this.#unbound.get(id);
+    if (unbound !== undefined) {
+      this.#unbound.delete(id);
+      const handOver = () => deliver(withoutCaching(unbound.method, message));
+      if (unbound.scope === undefined) outsideScope(handOver);
+      else unbound.scope.run(handOver);
+      return;
+    }
+    const request = this.#bound.get(id);
+    if (request === undefined) {
+      this.#ledger.warn('an answer to no request was dropped');
+      return;
+    }
+    this.#bound.delete(id);
+    request.enqueue(async () => {
+      const answer = await judgeAnswer(request, this.#peer, message);
+      request.hop.scope.run(() => deliver(answer));
+    });
+  }
+
+  #receiveNotification(method: string, message: JsonRpcMessage, deliver: (message: JsonRpcMessage) => void): void {
+    if (SERVER_NOTIFICATIONS.has(method)) {
+      outsideScope(() => deliver(message));
+      return;
+    }
+    const request = this.#requestOf(method, message);
+    if (request === undefined) {
+      this.#ledger.warn('a notification that belongs to no request was dropped');
+      return;
+    }
+    request.enqueue(async () => {
+      const admitted = await admitNotification(request, this.#peer, message);
+      if (admitted) request.hop.scope.run(() => deliver(message));
+    });
+  }
+
+  /** Progress names its request by token; a log message only by the binding, which only an `hmcp` peer writes. */
+  #requestOf(method: string, message: JsonRpcMessage): BoundRequest | undefined {
+    const requests = [...this.#bound.values()];
+    const { progressToken } = message.params ?? {};
+    if (method === 'notifications/progress' && progressToken !== undefined) {
+      return requests.find((request) => request.progressToken === progressToken);
+    }
+    if (method !== 'notifications/message' || !this.#isHmcp) return undefined;
+    const binding = metaOf(message)[META.context] as { intent?: { id?: unknown } } | null | undefined;
+    return requests.find((request) => request.hop.event.intent === binding?.intent?.id);
+  }
+
+  /** Sampling, elicitation and roots would carry what is known here back to the server. */
+  #refuseServerRequest(id: Id, method: string, reply: Write): void {
+    const answer = method === 'ping' ? { result: {} } : { error: { code: -32601, message: 'requests of a server are refused' } };
+    if (method !== 'ping') this.#ledger.warn('a request of a server was refused');
+    const send = () => sending.run({ token: undefined, traceparent: undefined }, () => reply({ jsonrpc: '2.0', id, ...answer }));
+    outsideScope(send).catch(() => undefined);
+  }
+
+  async #refuse(scope: RequestScope, message: JsonRpcMessage, error: unknown): Promise<HmcpError> {
+    const hop = await this.#ledger.open(scope, this.#start(message));
+    return new BoundRequest(this.#ledger, hop, callFrame.getStore()).refuse(error);
+  }
+
+  #start({ method = '', params }: JsonRpcMessage) {
+    const name = method === 'tools/call' ? params?.name : undefined;
+    return { peer: this.#peer, method, tool: typeof name === 'string' ? name : undefined };
+  }
+}
+
+function metaOf(message: JsonRpcMessage): Readonly<Record<string, unknown>> {
+  const meta = message.params?._meta;
+  return typeof meta === 'object' && meta !== null ? (meta as Readonly<Record<string, unknown>>) : {};
+}
+
+function withMeta(message: JsonRpcMessage, more: Readonly<Record<string, unknown>>): JsonRpcMessage {
+  return { ...message, params: { ...message.params, _meta: { ...metaOf(message), ...more } } };
+}
+
+/** A session the server forgot, or a server that changed its revision: HTTP 400 or 404, in either SDK's error. */
+function connectionIsStale(error: unknown): boolean {
+  const { code, data } = (error ?? {}) as { code?: unknown; data?: { status?: unknown } };
+  return [code, data?.status].some((status) => status === 400 || status === 404);
+}
