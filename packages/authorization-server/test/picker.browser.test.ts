@@ -167,11 +167,9 @@ describe.skipIf(absent)(`the pages in a browser${absent ? ' (skipped: no Chromiu
     await keys.press('Tab');
     await keys.type('synthetic-only');
     await keys.press('Enter');
-    await atPatient(page);
+    await arriveAt(page, 'patient', '#search');
     await look(page, 'crowd-1');
     expect(await page.locator('.rows li').count()).toBe(MOST_ROWS);
-    await keys.press('Shift+Tab');
-    await keys.press('Shift+Tab');
     await keys.type('nobody of this name');
     await keys.press('Enter');
     await page.waitForSelector('[role=status]:has-text("Nobody")');
