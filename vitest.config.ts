@@ -11,6 +11,7 @@ export default defineConfig({
     projects: [
       { resolve, ssr, test: { name: 'packages', include: ['packages/*/test/**/*.test.ts'], testTimeout: 20_000 } },
       { resolve, ssr, test: { name: 'architecture', include: ['test/architecture/**/*.test.ts'], testTimeout: 60_000 } },
+      { resolve, ssr, test: { name: 'spec', include: ['test/spec/**/*.test.ts'], testTimeout: 20_000 } },
       { resolve, ssr, test: { name: 'whole', include: ['test/whole/**/*.test.ts'], testTimeout: 120_000, hookTimeout: 60_000 } },
     ],
   },
