@@ -30,6 +30,12 @@ const sound: Workspace = {
   ],
 };
 
+/** The folder of tests across packages, holding one. */
+function acrossPackages(text: string): Package {
+  const manifest = { name: `${SCOPE}/test` };
+  return { short: 'test', folder: 'test', manifest, references: [], sources: [], tests: [{ path: 'whole.test.ts', text }] };
+}
+
 /** The sound workspace with modules added to one package, or its facts changed. */
 function planted(short: string, change: Partial<Package> & { readonly add?: Readonly<Record<string, string>> }): Workspace {
   const { add = {}, ...facts } = change;
@@ -52,11 +58,15 @@ function planted(short: string, change: Partial<Package> & { readonly add?: Read
 describe('layering', () => {
   it('holds in this repository', () => {
     const violations = checkLayering(readWorkspace());
-    expect(violations, `${violations.join('\n')}\n${PICTURE}\n`).toEqual([]);
+    if (violations.length > 0) expect.fail(`broken rules: ${violations.length}\n\n${violations.join('\n')}\n${PICTURE}\n`);
   });
 
   it('finds nothing wrong with a sound workspace', () => {
     expect(checkLayering(sound)).toEqual([]);
+  });
+
+  it('allows a program beside a module to be chosen by name', () => {
+    expect(checkLayering(planted('cli', { add: { 'src/world.ts': 'new URL(`./${role}.js`, import.meta.url);' } }))).toEqual([]);
   });
 
   const inCore = (text: string) => planted('core', { add: { 'src/scopes.ts': text } });
@@ -98,6 +108,7 @@ describe('layering', () => {
     ['a deep path in a test', planted('auth', { add: { 'test/a.test.ts': `import '${SCOPE}/core/chain';` } }), /does not export/],
     ['a relative path out of a package', inServer(`import '../../auth/src/verify.js';`), /reaches out of its package/],
     ['a file beside another package', inServer(`new URL('../../auth/package.json', import.meta.url);`), /reaches out/],
+    ['a file by a name nobody can read', inServer('new URL(`${folder}/x.js`, import.meta.url);'), /cannot be read/],
     [
       'a test reaching into another package',
       planted('auth', { add: { 'test/a.test.ts': `import '../../core/src/chain.js';` } }),
@@ -115,13 +126,20 @@ describe('layering', () => {
     ],
     [
       'a circle of types',
-      planted('auth', { add: { 'src/a.ts': `import type { B } from './b.js';`, 'src/b.ts': `export type { A } from './a.js';` } }),
+      planted('auth', {
+        add: { 'src/a.ts': `import type { B } from './b.js';`, 'src/b.ts': `export type { A } from './a.js';` },
+      }),
       /in a circle/,
     ],
     [
       'a circle between packages',
       planted('core', { sources: [{ path: 'src/index.ts', text: `import 'zod'; import '${SCOPE}/auth';` }] }),
       /in a circle: packages\/core\/src\/index\.ts → packages\/auth\/src\/index\.ts → packages\/core\/src\/index\.ts/,
+    ],
+    [
+      'a test across packages reaching past an index',
+      { ...sound, packages: [...sound.packages, acrossPackages(`import '../packages/core/src/chain.js';`)] },
+      /test\/whole\.test\.ts:1 reaches out of its package/,
     ],
     ['an import nobody can read', inServer('const name = await import(`./${role}.js`);'), /cannot be read/],
     [

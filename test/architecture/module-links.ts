@@ -5,7 +5,7 @@ import { parseAst } from 'vitest/node';
  * - `value`: `import`, `export … from`, `import()`, `require()`, `import.meta.resolve()`; there at run time
  * - `type`: `import type`, `export type … from`, `import('…').T`; gone after the compiler
  * - `file`: `new URL('…', import.meta.url)`; names a file beside the module
- * - `computed`: an `import()` whose target cannot be read from the text
+ * - `computed`: an `import()` or file whose place cannot be read from the text
  */
 export interface ModuleLink {
   readonly specifier: string;
@@ -75,8 +75,21 @@ function linkOf(node: SyntaxNode): Omit<ModuleLink, 'line'> | undefined {
 }
 
 function named(source: unknown, kind: 'value' | 'type' | 'file'): Omit<ModuleLink, 'line'> {
-  const literal = isNode(source) && source.type === 'Literal' ? source.value : undefined;
+  const literal = isNode(source)
+    ? source.type === 'Literal'
+      ? source.value
+      : kind === 'file'
+        ? folderOf(source)
+        : undefined
+    : undefined;
   return typeof literal === 'string' ? { specifier: literal, kind } : { specifier: '(computed)', kind: 'computed' };
+}
+
+/** The fixed beginning of a file name with parts filled in: './' of `./${role}.js`. */
+function folderOf(template: SyntaxNode): string | undefined {
+  const beginning = first(template.quasis);
+  const { raw } = (isNode(beginning) ? beginning.value : {}) as { raw?: unknown };
+  return typeof raw === 'string' && raw.startsWith('.') && raw.includes('/') ? raw.slice(0, raw.lastIndexOf('/') + 1) : undefined;
 }
 
 /** `require(…)`, `require.resolve(…)`, `import.meta.resolve(…)`. */

@@ -67,7 +67,9 @@ export function filesBelow(folder: string): string[] {
   return readdirSync(join(ROOT, folder), { withFileTypes: true })
     .filter((entry) => !NOT_OURS.has(entry.name) && !entry.name.startsWith('.'))
     .flatMap((entry) => {
-      const path = relative(ROOT, join(ROOT, folder, entry.name)).split(sep).join('/');
+      const path = relative(ROOT, join(ROOT, folder, entry.name))
+        .split(sep)
+        .join('/');
       return entry.isDirectory() ? filesBelow(path) : [path];
     })
     .sort();
@@ -79,14 +81,34 @@ export function readWorkspace(): Workspace {
     .filter((entry) => entry.isDirectory() && existsSync(join(ROOT, 'packages', entry.name, 'package.json')))
     .map((entry) => `packages/${entry.name}`)
     .sort();
-  return { root: ROOT_MANIFEST, packages: [...folders, 'examples'].map(readPackage) };
+  const packages = [...folders, 'examples'].map(readPackage);
+  return { root: ROOT_MANIFEST, packages: [...packages, testsAcross(packages)] };
+}
+
+/** The tests across packages, as a package that may use every other one. */
+function testsAcross(packages: readonly Package[]): Package {
+  const devDependencies = Object.fromEntries(packages.map(({ manifest }) => [manifest.name, '*']));
+  return {
+    short: 'test',
+    folder: 'test',
+    manifest: { name: `${SCOPE}/test`, devDependencies },
+    references: [],
+    sources: [],
+    tests: filesBelow('test')
+      .filter(isModule)
+      .map((path) => ({ path: path.slice('test/'.length), text: readText(path) })),
+  };
+}
+
+function isModule(path: string): boolean {
+  return /\.(ts|mts|js|mjs)$/.test(path);
 }
 
 function readPackage(folder: string): Package {
   const manifest = readJson(`${folder}/package.json`) as Manifest;
   const config = readJson(`${folder}/tsconfig.json`) as { references?: { path: string }[] };
   const modules = filesBelow(folder)
-    .filter((path) => /\.(ts|mts|js|mjs)$/.test(path))
+    .filter(isModule)
     .map((path) => ({ path: path.slice(folder.length + 1), text: readText(path) }));
   const isTest = ({ path }: SourceFile) => path.startsWith('test/');
   return {
@@ -97,4 +119,20 @@ function readPackage(folder: string): Package {
     sources: modules.filter((file) => !isTest(file)),
     tests: modules.filter(isTest),
   };
+}
+
+/** An entry of a package: the name others import it by, and its built declarations relative to the repository. */
+export interface Entry {
+  readonly name: string;
+  readonly types: string;
+}
+
+/** What a package's `exports` offer. */
+export function entriesOf({ manifest, folder }: Package): Entry[] {
+  return Object.entries(manifest.exports ?? {}).map(([subpath, conditions]) => ({
+    name: `${manifest.name}${subpath.slice(1)}`,
+    types: join(folder, conditions.types ?? '')
+      .split(sep)
+      .join('/'),
+  }));
 }
