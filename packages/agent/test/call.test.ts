@@ -141,6 +141,20 @@ describe('a server that does not serve', () => {
     expect(labs.calls()).toHaveLength(1);
   });
 
+  test('a server that forgot the connection (404) is connected to anew by the next call', async () => {
+    const { agent, labs } = await labsWorld();
+    const connects = () => labs.received.filter(({ body }) => body.includes('server/discover')).length;
+    const call = () => scopeOf(ANN).run(() => agent.call('labs', listResults, {}));
+    await call();
+    await call();
+    expect(connects()).toBe(1);
+    labs.status = 404;
+    expect(await refusalOf(call())).toMatchObject({ code: 50301, check: 'peer' });
+    labs.status = undefined;
+    await call();
+    expect(connects()).toBe(2);
+  });
+
   test('no answer in time is 50301, and the call is recorded as refused', async () => {
     const { agent, labs, audit } = await labsWorld();
     labs.behaviour = 'hangs';
