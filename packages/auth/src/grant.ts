@@ -61,7 +61,7 @@ export interface Grant {
   readonly fhirServer: string;
   readonly issuer: string;
   readonly clientId: string;
-  /** Revokes the refresh token (or, without one, the access token) where the server offers it. Idempotent. @throws {AuthorityUnavailable} */
+  /** Revokes the refresh token (or, without one, the access token) where the server offers it, and ends refreshing. @throws {AuthorityUnavailable} */
   revoke(): Promise<void>;
   /** A new token of the same grant and patient; concurrent calls share one. A refresh that names another patient revokes and stops. @throws {SmartError} @throws {AuthorityUnavailable} */
   refresh(): Promise<Grant>;

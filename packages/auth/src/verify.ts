@@ -1,10 +1,9 @@
-import { AccessTokenClaims, checkChain, hasPatientLevel, parseScopes, type VerifiedToken } from '@hmcp/core';
+import { AccessTokenClaims, checkChain, hasPatientLevel, parseScopes, parseStrictJson, type VerifiedToken } from '@hmcp/core';
 import { base64url, compactVerify, decodeProtectedHeader, type JSONWebKeySet, type JWSHeaderParameters } from 'jose';
 import type { Fetch } from './authority.js';
 import { TokenError } from './bearer.js';
 import { BoundedCache, fingerprint } from './bounded-cache.js';
 import { discover } from './discovery.js';
-import { hasDuplicateMembers } from './json-members.js';
 import { fixedKeySet, type KeySet, remoteKeySet } from './jwks.js';
 import { resourceIdentifier, secureUrl } from './secure-url.js';
 
@@ -178,15 +177,17 @@ function unverifiedIssuer(accessToken: string): string {
   return typeof claims === 'object' && claims !== null && 'iss' in claims && typeof claims.iss === 'string' ? claims.iss : '';
 }
 
+/** A claim named twice is refused: another reader of this signed token might pick the other value (RFC 7519 section 4). */
 function parseClaims(payload: Uint8Array): unknown {
+  let text: string;
   try {
-    const text = new TextDecoder('utf-8', { fatal: true }).decode(payload);
-    const claims: unknown = JSON.parse(text);
-    return hasDuplicateMembers(text) ? refuse('repeated claim') : claims;
-  } catch (error) {
-    if (error instanceof TokenError) throw error;
+    text = new TextDecoder('utf-8', { fatal: true }).decode(payload);
+  } catch {
     return refuse('claims');
   }
+  const parsed = parseStrictJson(text);
+  if (parsed.ok) return parsed.value;
+  return refuse(parsed.reason === 'duplicate key' ? 'repeated claim' : 'claims');
 }
 
 function readClaims(payload: Uint8Array, resource: string, entries: readonly TrustedIssuer[]): Verified {

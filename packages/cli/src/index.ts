@@ -1,1 +1,2 @@
-export {};
+export { type Command, type CommandIo, EXIT, stateFolder, UsageError } from './command.js';
+export { hmcp } from './hmcp.js';

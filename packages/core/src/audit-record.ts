@@ -6,7 +6,6 @@ import type { Check } from './errors.js';
  * - `notification.dropped`: a client notification outside the closed list
  * - `hop.call`, `hop.result`, `hop.dropped`, `hop.refused`, `hop.disclosure`: a caller's side of one outgoing request
  * - `token.issued`, `token.refused`: an authorization server's decision
- * - `directory.shown`: one record for each person listed by a directory operation
  * - `audit.start`, `audit.stop`, `audit.recover`: the sink itself
  * @see protocol section 8
  */
@@ -22,7 +21,6 @@ export const AUDIT_EVENTS = [
   'hop.disclosure',
   'token.issued',
   'token.refused',
-  'directory.shown',
   'audit.start',
   'audit.stop',
   'audit.recover',

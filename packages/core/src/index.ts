@@ -19,6 +19,19 @@ export {
   combineVerdicts,
 } from './compartment.js';
 export {
+  CLIENT_NOTIFICATIONS,
+  type ContextMode,
+  type Decision,
+  type DecisionFacts,
+  decide,
+  type HeaderTransition,
+  type MethodClass,
+  methodClass,
+  namesAnotherPatient,
+  parsePatientHeader,
+  type Refusal,
+} from './decide.js';
+export {
   Binding,
   type BindingExpectation,
   checkBinding,

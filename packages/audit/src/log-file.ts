@@ -1,0 +1,55 @@
+import { constants } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { dirname } from 'node:path';
+
+/**
+ * The five things a sink asks of an open log. Replaceable, so that a test can fill the disk or fail a sync.
+ * Each may reject with a system error (`code`).
+ */
+export interface LogFile {
+  /** Writes once at `position`. @returns bytes written, which may be fewer than given */
+  write(bytes: Uint8Array, position: number): Promise<number>;
+  /** Makes the contents and the size durable. */
+  datasync(): Promise<void>;
+  truncate(size: number): Promise<void>;
+  /** Size in bytes now, and whether the file still has a name. */
+  inspect(): Promise<{ readonly size: number; readonly named: boolean }>;
+  close(): Promise<void>;
+}
+
+/** Opens an existing log for writing. */
+export async function openLogFile(path: string): Promise<LogFile> {
+  const handle = await open(path, constants.O_RDWR);
+  return {
+    write: async (bytes, position) => (await handle.write(bytes, 0, bytes.length, position)).bytesWritten,
+    datasync: () => handle.datasync(),
+    truncate: (size) => handle.truncate(size),
+    inspect: async () => {
+      const { size, nlink } = await handle.stat();
+      return { size, named: nlink > 0 };
+    },
+    close: () => handle.close(),
+  };
+}
+
+/** Writes a new file and makes it durable before it returns. @throws `EEXIST` when there is one */
+export async function writeDurably(path: string, bytes: Uint8Array): Promise<void> {
+  const handle = await open(path, 'wx', 0o600);
+  try {
+    await handle.writeFile(bytes);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Makes the name of a new file durable; does nothing where a folder cannot be synced (Windows). */
+export async function syncFolderOf(path: string): Promise<void> {
+  if (process.platform === 'win32') return;
+  const handle = await open(dirname(path), 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}

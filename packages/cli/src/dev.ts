@@ -1,0 +1,84 @@
+import { resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { RecordsError, recordsOf } from '@hmcp/clinic';
+import { type CommandIo, EXIT, stateFolder } from './command.js';
+import { startWorld, type WorldFacts } from './world.js';
+
+const HELP = `hmcp dev [--data DIR] [--state DIR] [--json]
+
+Starts a small clinic on free loopback ports, each party its own process: a SMART authorization server with a patient picker,
+a FHIR R4 API, and the agents portal, triage, labs and medications. Runs until Ctrl-C. For development only: it refuses to
+start with NODE_ENV=production.
+
+  --data DIR    a folder of FHIR R4 Bundles (default: HMCP_DATA, else the people this project ships)
+  --state DIR   keys as JWK sets, configurations, audit (default: HMCP_STATE, else .hmcp); the next start reuses its keys, and
+                its addresses where they are free
+  --json        print one line of JSON when everything listens: every URL, resource identifier, account, client and key file
+
+Exit codes: 0 stopped · 1 a process of the clinic ended by itself · 3 the records cannot be read · 64 the command line is not
+understood
+`;
+
+/** `hmcp dev`: the development world, until it is stopped. */
+export async function devCommand(argv: string[], io: CommandIo): Promise<number> {
+  const { values } = parseArgs({
+    args: argv,
+    options: {
+      data: { type: 'string' },
+      state: { type: 'string' },
+      json: { type: 'boolean', default: false },
+      help: { type: 'boolean', short: 'h', default: false },
+    },
+  });
+  if (values.help) {
+    io.stdout.write(HELP);
+    return EXIT.ok;
+  }
+  if (io.env.NODE_ENV === 'production') {
+    io.stderr.write('hmcp dev: this is a development world; it does not start with NODE_ENV=production\n');
+    return EXIT.usage;
+  }
+  const folder = values.data ?? (io.env.HMCP_DATA || undefined);
+  const data = folder === undefined ? undefined : resolve(folder);
+  const stopped = new Promise<'stopped'>((done) => {
+    process.once('SIGINT', () => done('stopped'));
+    process.once('SIGTERM', () => done('stopped'));
+  });
+  try {
+    const world = await startWorld({ records: await recordsOf(data), data, state: resolve(stateFolder(values.state, io)) });
+    io.stdout.write(
+      values.json ? `${JSON.stringify({ type: 'ready', ...world.facts, call: callLine(world.facts) })}\n` : describe(world.facts),
+    );
+    const ended = await Promise.race([stopped, world.failed]);
+    await world.close();
+    if (ended === 'stopped') return EXIT.ok;
+    io.stderr.write(`hmcp dev: ${ended}\n`);
+    return EXIT.notice;
+  } catch (error) {
+    if (!(error instanceof RecordsError)) throw error;
+    io.stderr.write(`hmcp dev: ${error.message}\n`);
+    return EXIT.unreadable;
+  }
+}
+
+/** A command line that makes one served call in the world, ready to paste. */
+export function callLine({ state }: Pick<WorldFacts, 'state'>): string {
+  return `npm run -s hmcp -- call labs list-results '{"category":"laboratory"}' --state ${state}`;
+}
+
+function describe(facts: WorldFacts): string {
+  const width = Math.max(...facts.parties.map(({ name }) => name.length));
+  const parties = facts.parties.map(({ name, url }) => `  ${name.padEnd(width)}  ${url}`);
+  const accounts = facts.accounts.map(({ username, password, name }) => `  ${username} / ${password}   ${name}`);
+  return `The clinic is ready. Records: ${facts.records}
+
+${parties.join('\n')}
+
+Sign in at ${facts.portal}/launch as
+${accounts.join('\n')}
+
+Audit and keys: ${facts.state}
+Try: ${callLine(facts)}
+Stop with Ctrl-C.
+`;
+}

@@ -1,0 +1,107 @@
+import { basename } from 'node:path';
+import { type BrokenAudit, plainText, type StoredRecord, verifyAudit } from '@hmcp/audit';
+import { type AuditEventName, ERRORS, isHmcpErrorCode } from '@hmcp/core';
+import { auditLogsAt } from './audit-logs.js';
+import { explainCode } from './explain-code.js';
+
+/** One decision and the party whose log it stands in. */
+interface Step {
+  readonly party: string;
+  readonly record: StoredRecord;
+}
+
+/** What the audit logs of a state folder say about an id. */
+export interface Trail {
+  /** Number of logs read. */
+  readonly logs: number;
+  /** The ids asked for: the one given, or every one that begins with it. */
+  readonly ids: readonly string[];
+  /** Their decisions, oldest first; only verified records. */
+  readonly steps: readonly Step[];
+  readonly tampered: readonly BrokenAudit[];
+}
+
+/** Most records kept of one id. */
+const MOST_STEPS = 10_000;
+
+/**
+ * Reads and verifies every audit log of a state folder and keeps what concerns an intent or txn, given whole or by its
+ * first characters.
+ * @throws system errors when the folder or a log cannot be read
+ */
+export async function readTrail(state: string, id: string): Promise<Trail> {
+  const files = await auditLogsAt(state);
+  const ids = new Set<string>();
+  const steps: Step[] = [];
+  const tampered: BrokenAudit[] = [];
+  for (const file of files) {
+    const party = basename(file, '.jsonl');
+    const verdict = await verifyAudit(file, {
+      onRecord: (record) => {
+        const named = [record.intent, record.txn].filter((known) => known?.startsWith(id));
+        if (named.length === 0 || steps.length >= MOST_STEPS) return;
+        for (const known of named) if (known !== undefined) ids.add(known);
+        steps.push({ party, record });
+      },
+    });
+    if (!verdict.ok) tampered.push(verdict);
+  }
+  steps.sort((a, b) => a.record.t - b.record.t);
+  if (!ids.has(id)) return { logs: files.length, ids: [...ids], steps, tampered };
+  const exact = steps.filter(({ record }) => record.intent === id || record.txn === id);
+  return { logs: files.length, ids: [id], steps: exact, tampered };
+}
+
+/** The trail hop by hop, with the first refusal explained; `undefined` unless it is about exactly one id. */
+export function tellTrail({ ids, steps }: Trail): string | undefined {
+  const [first] = steps;
+  if (ids.length !== 1 || first === undefined) return undefined;
+  const start = first.record.t;
+  const parties = new Set(steps.map(({ party }) => party)).size;
+  const width = Math.max(...steps.map(({ party }) => party.length));
+  const head = `${ids[0]}: ${steps.length} decision${steps.length === 1 ? '' : 's'} of ${parties} part${parties === 1 ? 'y' : 'ies'} from ${new Date(start).toISOString()}\n`;
+  const lines = steps.map(({ party, record }) => {
+    const when = `+${record.t - start} ms`.padStart(10);
+    const indent = '  '.repeat(Math.min(record.hop ?? 0, 8));
+    const hop = record.hop === undefined ? '' : `hop ${record.hop}`;
+    return `${when}  ${indent}${party.padEnd(width)}  ${hop.padEnd(5)}  ${tell(record)}\n`;
+  });
+  const refusal = steps.find(({ record }) => record.code !== undefined);
+  return `${head}\n${lines.join('')}${refusal === undefined ? '' : `\n${tellRefusal(refusal)}`}`;
+}
+
+const VERBS: Readonly<Partial<Record<AuditEventName, string>>> = {
+  'request.served': 'served',
+  'request.refused': 'refused',
+  'result.withheld': 'withheld the result of',
+  'notification.dropped': 'dropped a notification',
+  'hop.call': 'called',
+  'hop.disclosure': 'called, without context,',
+  'hop.result': 'took the answer of',
+  'hop.dropped': 'dropped the answer of',
+  'hop.refused': 'was refused',
+  'token.issued': 'issued a token',
+  'token.refused': 'refused a token',
+};
+
+function tell(record: StoredRecord): string {
+  const { event, tool, method, peer, clientId, code, check, reason, types, unverifiable, binding, folded } = record;
+  const parts = [VERBS[event] ?? event];
+  const operation = tool ?? method;
+  if (operation !== undefined) parts.push(plainText(operation, 128));
+  if (peer !== undefined) parts.push(`at ${plainText(peer)}`);
+  else if (clientId !== undefined) parts.push(`for ${plainText(clientId)}`);
+  if (code !== undefined) parts.push(`· ${isHmcpErrorCode(code) ? `${code} ${ERRORS[code].name}` : code}`);
+  if (check !== undefined) parts.push(`· check "${check}"`);
+  if (reason !== undefined) parts.push(`· ${plainText(reason)}`);
+  if (types !== undefined) parts.push(...Object.entries(types).map(([type, n]) => `· ${n} ${plainText(type, 64)}`));
+  if (unverifiable !== undefined && unverifiable > 0) parts.push(`· ${unverifiable} unverifiable`);
+  if (binding === 'none') parts.push('· no binding expected');
+  if (folded !== undefined) parts.push(`· ${folded} like it`);
+  return parts.join(' ');
+}
+
+function tellRefusal({ party, record: { code, check } }: Step): string {
+  const meaning = explainCode(String(code)) ?? `${code}: not an answer of this protocol.\n`;
+  return `First refused by ${party}${check === undefined ? '' : `, check "${check}"`}. ${meaning}`;
+}

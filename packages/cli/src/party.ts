@@ -1,0 +1,21 @@
+import { openFileAudit } from '@hmcp/audit';
+import { labs, medications, readPartyConfig, runParty, serveFhir, serveParty, servePortal, triage } from '@hmcp/clinic';
+
+/** Entry of every process of the development world: `node party.js ROLE CONFIG`. */
+const [role, file = ''] = process.argv.slice(2);
+
+const agents = { labs, medications, triage } as const;
+
+if (role === 'authorization-server') {
+  const { runAuthorizationServer } = await import('@hmcp/authorization-server');
+  await runAuthorizationServer(file, openFileAudit);
+} else {
+  await runParty(async () => {
+    const config = await readPartyConfig(file);
+    if (role === 'fhir') return serveFhir(config);
+    if (role === 'portal') return servePortal(config);
+    const agent = agents[role as keyof typeof agents];
+    if (agent === undefined) throw new TypeError('the first argument must be a role');
+    return serveParty(agent, config);
+  });
+}

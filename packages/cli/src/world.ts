@@ -1,0 +1,350 @@
+import { type ChildProcess, fork } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { type Account, type ClientRegistration, smartConfiguration } from '@hmcp/authorization-server';
+import { PORTAL_SCOPE, patientSummaries, type Records } from '@hmcp/clinic';
+import { exportJWK, generateKeyPair, type JWK } from 'jose';
+import { openProxy, type RecordedExchange, type ReverseProxy } from './proxy.js';
+
+/** An agent somebody adds to the world: its own program, run as `node MODULE CONFIG`. */
+export interface ExtraParty {
+  readonly name: string;
+  /** Path of the program. */
+  readonly module: string;
+  /** Largest scope its tokens may have, as a client and as a resource. Absent: it takes no part in authorization at all. */
+  readonly scope?: string | undefined;
+  /** Which parties of the world call it by its name. @default nobody */
+  readonly calledBy?: readonly string[] | undefined;
+  /** False when it keeps no audit log. @default true */
+  readonly audits?: boolean | undefined;
+}
+
+/** Least level the processes log at; they log to standard error. */
+export type WorldLogLevel = 'warn' | 'error';
+
+/** How a world is made. */
+export interface WorldOptions {
+  readonly records: Records;
+  /** Where the records came from; `undefined` is the people this project ships. */
+  readonly data?: string | undefined;
+  /** Folder for keys, configurations and audit; made when absent. */
+  readonly state: string;
+  readonly extras?: readonly ExtraParty[] | undefined;
+  /** Patients an account must not see; makes the account `visiting-nurse`. */
+  readonly closedTo?: readonly string[] | undefined;
+  /** @default "warn" */
+  readonly logLevel?: WorldLogLevel | undefined;
+  readonly record?: ((exchange: RecordedExchange) => void) | undefined;
+}
+
+/** One party as others see it. */
+export interface PartyAddress {
+  readonly name: string;
+  readonly url: string;
+  /** Resource identifier, for parties that accept tokens. */
+  readonly resource?: string | undefined;
+}
+
+/** What is needed to use a running world; also written to `<state>/world.json`. Development keys and accounts only. */
+export interface WorldFacts {
+  readonly issuer: string;
+  readonly fhirServer: string;
+  readonly portal: string;
+  readonly parties: readonly PartyAddress[];
+  readonly accounts: readonly { readonly username: string; readonly password: string; readonly name: string }[];
+  /** The client `hmcp call` uses: may launch, and exchange for every agent. */
+  readonly client: { readonly clientId: string; readonly redirectUri: string; readonly scope: string; readonly keyFile: string };
+  /** Private signing keys of the authorization server, a JWK set. */
+  readonly signingKeys: string;
+  readonly audit: readonly string[];
+  readonly state: string;
+  readonly records: string;
+}
+
+/** A running world. */
+export interface World {
+  readonly facts: WorldFacts;
+  /** Stops every process, then every proxy. Idempotent. */
+  close(): Promise<void>;
+  /** Resolves to a sentence when a process ends that should not. */
+  readonly failed: Promise<string>;
+}
+
+const AGENTS = ['portal', 'triage', 'labs', 'medications'] as const;
+const SCOPES: Readonly<Record<string, string>> = {
+  portal: PORTAL_SCOPE,
+  triage: 'patient/hmcp:read patient/Patient.rs patient/Observation.rs patient/MedicationRequest.rs',
+  labs: 'patient/Observation.rs',
+  medications: 'patient/MedicationRequest.rs',
+};
+const CALLS: Readonly<Record<string, readonly string[]>> = {
+  portal: ['triage'],
+  triage: ['labs', 'medications'],
+  labs: [],
+  medications: [],
+};
+type PublicKey = NonNullable<ClientRegistration['jwks']>['keys'][number];
+
+const START_MS = 15_000;
+
+/** Scopes a developer's launch asks for: everything the world's agents can serve. */
+export const DEVELOPER_SCOPE =
+  'launch/patient openid fhirUser offline_access patient/hmcp:read patient/Patient.rs patient/Observation.rs patient/MedicationRequest.rs';
+
+/**
+ * Starts the development world: authorization server, FHIR server, portal, triage, labs, medications and any extras, each its
+ * own process on a free loopback port behind a proxy that holds its public address.
+ */
+export async function startWorld(options: WorldOptions): Promise<World> {
+  const { state, extras = [] } = options;
+  for (const folder of ['keys', 'config', 'audit']) await mkdir(join(state, folder), { recursive: true, mode: 0o700 });
+  const names = ['authorization-server', 'fhir', ...AGENTS, ...extras.map(({ name }) => name)];
+  const before = await previousPorts(state);
+  const proxies = new Map<string, ReverseProxy>();
+  const children: ChildProcess[] = [];
+  let closing = false;
+  let fail: (sentence: string) => void = () => undefined;
+  const failed = new Promise<string>((resolve) => {
+    fail = resolve;
+  });
+  const close = async (): Promise<void> => {
+    if (closing) return;
+    closing = true;
+    await Promise.all(children.map(stop));
+    await Promise.all([...proxies.values()].map((proxy) => proxy.close()));
+  };
+
+  try {
+    for (const name of names) proxies.set(name, await openProxy(name, before.get(name) ?? 0, options.record));
+    const origin = (name: string): string => `http://127.0.0.1:${proxies.get(name)?.port}`;
+    const plan = await planWorld(options, origin);
+    await Promise.all(
+      plan.processes.map(async ({ name, module, args, config }) => {
+        const file = join(state, 'config', `${name}.json`);
+        await writeFile(file, JSON.stringify(config, null, 2), { mode: 0o600 });
+        const child = fork(module, [...args, file], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'], execArgv: [] });
+        children.push(child);
+        child.once('exit', () => {
+          if (!closing) fail(`the process "${name}" ended`);
+        });
+        proxies.get(name)?.forwardTo(await listening(child, name));
+      }),
+    );
+    await writeFile(join(state, 'world.json'), JSON.stringify(plan.facts, null, 2), { mode: 0o600 });
+    return { facts: plan.facts, close, failed };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+interface Planned {
+  readonly name: string;
+  readonly module: string;
+  readonly args: readonly string[];
+  readonly config: object;
+}
+
+/** Everything the processes are told, computed from the public addresses. */
+async function planWorld(
+  options: WorldOptions,
+  origin: (name: string) => string,
+): Promise<{ processes: Planned[]; facts: WorldFacts }> {
+  const { state, records, extras = [] } = options;
+  const issuer = origin('authorization-server');
+  const fhirServer = `${origin('fhir')}/fhir`;
+  const url = (name: string): string => (name === 'portal' ? origin(name) : `${origin(name)}/mcp`);
+  const pseudonymKey = await keptSecret(join(state, 'keys', 'pseudonym.txt'));
+  const auditFile = (name: string): string => join(state, 'audit', `${name}.jsonl`);
+  const callees = (name: string): string[] => [
+    ...(CALLS[name] ?? []),
+    ...extras.filter(({ calledBy }) => calledBy?.includes(name)).map((extra) => extra.name),
+  ];
+  const agents = [
+    ...AGENTS.map((name) => ({ name, scope: SCOPES[name] ?? '' })),
+    ...extras.flatMap(({ name, scope }) => (scope === undefined ? [] : [{ name, scope }])),
+  ];
+  const bystanders = extras.filter(({ scope }) => scope === undefined);
+  const resources = agents.filter(({ name }) => name !== 'portal');
+
+  const clients: ClientRegistration[] = [];
+  const keys = new Map<string, JWK>();
+  for (const { name, scope } of agents) {
+    const key = await keptKey(join(state, 'keys', `${name}.jwks.json`), name);
+    keys.set(name, key.privateKey);
+    const portal = name === 'portal';
+    clients.push({
+      clientId: name,
+      name,
+      scope,
+      jwks: { keys: [key.publicKey] },
+      redirectUris: portal ? [`${url('portal')}/callback`] : [],
+      targets: portal ? callees('portal').map(url) : [],
+      grants: portal ? ['authorization_code', 'refresh_token', 'token-exchange'] : ['token-exchange'],
+      ...(portal ? {} : { resource: url(name) }),
+    });
+  }
+  const developer = {
+    clientId: 'hmcp-cli',
+    redirectUri: `${issuer}/callback-of-hmcp-cli`,
+    keyFile: join(state, 'keys', 'hmcp-cli.jwks.json'),
+    scope: DEVELOPER_SCOPE,
+  };
+  const developerKey = await keptKey(developer.keyFile, developer.clientId);
+  clients.push({
+    clientId: developer.clientId,
+    name: 'hmcp call',
+    scope: DEVELOPER_SCOPE,
+    jwks: { keys: [developerKey.publicKey] },
+    redirectUris: [developer.redirectUri],
+    targets: resources.map(({ name }) => url(name)),
+    grants: ['authorization_code', 'refresh_token', 'token-exchange'],
+  });
+
+  const people = patientSummaries(records);
+  const closed = new Set(options.closedTo ?? []);
+  const accounts: Account[] = [
+    { username: 'dr-okafor', password: 'development', name: 'Dr. Ada Okafor', fhirUser: 'Practitioner/dr-okafor', patients: '*' },
+    {
+      username: 'visiting-nurse',
+      password: 'development',
+      name: 'Nurse Lindqvist',
+      fhirUser: 'Practitioner/visiting-nurse',
+      patients: people.filter(({ id }) => !closed.has(id)).map(({ id }) => id),
+    },
+  ];
+  const signingKeys = join(state, 'keys', 'authorization-server.jwks.json');
+  const authorizationServer = {
+    publicUrl: issuer,
+    fhirServer,
+    state,
+    keysFile: signingKeys,
+    auditFile: auditFile('authorization-server'),
+    pseudonymKey,
+    people: people.map(({ id, name, birthDate, gender, identifierLast4 }) => ({
+      id,
+      name,
+      birthDate,
+      ...(['male', 'female', 'other', 'unknown'].includes(gender) ? { gender } : {}),
+      ...(identifierLast4 === '' ? {} : { identifierLast4 }),
+    })),
+    accounts,
+    clients,
+    resources: resources.map(({ name, scope }) => ({ resource: url(name), scopesSupported: scope.split(' ') })),
+  };
+  const common = (name: string): object => ({
+    name,
+    role: name,
+    publicUrl: name === 'fhir' ? fhirServer : url(name),
+    issuer,
+    fhirServer,
+    pseudonymKey,
+    auditFile: auditFile(name),
+    logLevel: options.logLevel ?? 'warn',
+  });
+  const program = fileURLToPath(new URL('./party.js', import.meta.url));
+  const processes: Planned[] = [
+    { name: 'authorization-server', module: program, args: ['authorization-server'], config: authorizationServer },
+    {
+      name: 'fhir',
+      module: program,
+      args: ['fhir'],
+      config: { ...common('fhir'), data: options.data, smartConfiguration: smartConfiguration(authorizationServer) },
+    },
+    ...agents.map(({ name }): Planned => {
+      const extra = extras.find((party) => party.name === name);
+      const peers = callees(name).map((peer) => ({ name: peer, resource: url(peer), kind: 'hmcp' }));
+      const config = {
+        ...common(name),
+        client: { clientId: name, privateKey: keys.get(name) },
+        peers,
+        ...(extra ? { data: options.data } : {}),
+      };
+      return { name, module: extra?.module ?? program, args: extra ? [] : [name], config };
+    }),
+    ...bystanders.map(
+      ({ name, module }): Planned => ({ name, module, args: [], config: { ...common(name), data: options.data } }),
+    ),
+  ];
+  const facts: WorldFacts = {
+    issuer,
+    fhirServer,
+    portal: url('portal'),
+    parties: [
+      { name: 'authorization-server', url: issuer },
+      { name: 'fhir', url: fhirServer, resource: fhirServer },
+      { name: 'portal', url: url('portal') },
+      ...resources.map(({ name }) => ({ name, url: url(name), resource: url(name) })),
+      ...bystanders.map(({ name }) => ({ name, url: url(name) })),
+    ],
+    accounts: accounts.map(({ username, password, name }) => ({ username, password, name })),
+    client: developer,
+    signingKeys,
+    audit: processes
+      .filter(({ name }) => extras.find((extra) => extra.name === name)?.audits !== false)
+      .map(({ name }) => auditFile(name)),
+    state,
+    records: options.data ?? 'the people this project ships',
+  };
+  return { processes, facts };
+}
+
+function listening(child: ChildProcess, name: string): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(
+      () => reject(new Error(`the process "${name}" did not listen within ${START_MS / 1000} s`)),
+      START_MS,
+    );
+    child.once('exit', () => {
+      clearTimeout(timer);
+      reject(new Error(`the process "${name}" ended before it listened`));
+    });
+    child.on('message', (message: { type?: unknown; port?: unknown }) => {
+      if (message.type !== 'listening' || typeof message.port !== 'number') return;
+      clearTimeout(timer);
+      resolve(message.port);
+    });
+  });
+}
+
+async function stop(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+  child.kill('SIGTERM');
+  const timer = setTimeout(() => child.kill('SIGKILL'), 3000);
+  await ended;
+  clearTimeout(timer);
+}
+
+async function previousPorts(state: string): Promise<Map<string, number>> {
+  try {
+    const { parties } = JSON.parse(await readFile(join(state, 'world.json'), 'utf8')) as WorldFacts;
+    return new Map(parties.map(({ name, url }) => [name, Number(new URL(url).port)]));
+  } catch {
+    return new Map();
+  }
+}
+
+async function keptSecret(file: string): Promise<string> {
+  const kept = await readFile(file, 'utf8').catch(() => undefined);
+  if (kept !== undefined) return kept.trim();
+  const secret = randomBytes(32).toString('base64url');
+  await writeFile(file, `${secret}\n`, { mode: 0o600 });
+  return secret;
+}
+
+async function keptKey(file: string, clientId: string): Promise<{ privateKey: JWK; publicKey: PublicKey }> {
+  const kept = await readFile(file, 'utf8').catch(() => undefined);
+  let privateKey = kept === undefined ? undefined : (JSON.parse(kept) as { keys: JWK[] }).keys[0];
+  if (privateKey === undefined) {
+    const pair = await generateKeyPair('ES384', { extractable: true });
+    privateKey = { ...(await exportJWK(pair.privateKey)), kid: `${clientId}-1`, alg: 'ES384', use: 'sig' };
+    await writeFile(file, JSON.stringify({ keys: [privateKey] }), { mode: 0o600 });
+  }
+  const { d: _, ...publicKey } = privateKey;
+  return { privateKey, publicKey: publicKey as PublicKey };
+}
+
+export type { RecordedExchange } from './proxy.js';

@@ -1,0 +1,139 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import { ERRORS } from '@hmcp/core';
+import { describe, expect, test } from 'vitest';
+import { freshFolder, type, writeLog } from './terminal.js';
+
+describe('hmcp explain CODE', () => {
+  test.each(Object.entries(ERRORS))('%s', async (code, { name, says, mend }) => {
+    const byCode = await type(['explain', code]);
+    expect(byCode).toEqual({ code: 0, stdout: expect.stringContaining(`${code} ${name}: ${says}.`), stderr: '' });
+    expect(byCode.stdout).toContain(`Mend: ${mend}.`);
+    expect(await type(['explain', name])).toEqual(byCode);
+  });
+
+  test.each([
+    '400',
+    '401',
+    '403',
+    '503',
+    '-32602',
+    '-32603',
+    '-32020',
+  ])('%s, which is not about patient context', async (code) => {
+    expect(await type(['explain', code])).toMatchObject({ code: 0, stdout: expect.stringMatching(new RegExp(`^${code} `)) });
+  });
+
+  test.each(['40999', '0', '-1', '99999'])('%s is no code of this protocol', async (code) => {
+    expect(await type(['explain', code])).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining('no such code') });
+  });
+});
+
+const INTENT = '0198f2c1-0000-7000-8000-000000000001';
+
+async function refusedTwoHopsDown(): Promise<string> {
+  const state = await freshFolder();
+  const about = { intent: INTENT, txn: 'txn-77', code: 40903, check: 'argument' } as const;
+  const labs = 'http://127.0.0.1:7000/labs';
+  const triage = 'http://127.0.0.1:7000/triage';
+  await writeLog(state, 'portal', [
+    [0, { event: 'hop.call', hop: 0, intent: INTENT, txn: 'txn-77', tool: 'assess', peer: triage }],
+    [30, { event: 'hop.refused', outcome: 4, hop: 0, ...about, tool: 'assess', peer: triage }],
+    [40, { intent: 'another-intent', tool: 'assess' }],
+  ]);
+  await writeLog(state, 'triage', [
+    [10, { event: 'hop.call', hop: 1, intent: INTENT, txn: 'txn-77', tool: 'list-results', peer: labs }],
+    [
+      25,
+      {
+        event: 'request.refused',
+        outcome: 4,
+        hop: 1,
+        ...about,
+        tool: 'assess',
+        clientId: 'portal',
+        reason: 'a hop behind this one refused',
+      },
+    ],
+  ]);
+  await writeLog(state, 'labs', [
+    [
+      20,
+      {
+        event: 'request.refused',
+        outcome: 4,
+        hop: 2,
+        ...about,
+        tool: 'list-results',
+        clientId: 'triage',
+        reason: 'names another patient',
+      },
+    ],
+  ]);
+  return state;
+}
+
+describe('hmcp explain INTENT', () => {
+  test.each([
+    INTENT,
+    INTENT.slice(0, 8),
+    'txn-77',
+  ])('tells by %s, hop by hop, who decided what, and explains the first refusal', async (id) => {
+    const state = await refusedTwoHopsDown();
+    const { code, stdout, stderr } = await type(['explain', id, '--state', state]);
+    expect([code, stderr]).toEqual([0, '']);
+    expect(stdout.split('\n').map((line) => line.trimEnd())).toEqual([
+      expect.stringMatching(/: 5 decisions of 3 parties from 2026-02-03T04:05:06.000Z$/),
+      '',
+      '     +0 ms  portal  hop 0  called assess at http://127.0.0.1:7000/triage',
+      '    +10 ms    triage  hop 1  called list-results at http://127.0.0.1:7000/labs',
+      '    +20 ms      labs    hop 2  refused list-results for triage · 40903 patient_mismatch · check "argument" · names another patient',
+      '    +25 ms    triage  hop 1  refused assess for portal · 40903 patient_mismatch · check "argument" · a hop behind this one refused',
+      '    +30 ms  portal  hop 0  was refused assess at http://127.0.0.1:7000/triage · 40903 patient_mismatch · check "argument"',
+      '',
+      expect.stringMatching(/^First refused by labs, check "argument". 40903 patient_mismatch: /),
+      expect.stringMatching(/^Do not retry\. Mend: /),
+      '',
+    ]);
+  });
+
+  test('reads the state folder of HMCP_STATE when none is given', async () => {
+    const state = await refusedTwoHopsDown();
+    expect(await type(['explain', INTENT], { env: { HMCP_STATE: state } })).toMatchObject({ code: 0 });
+  });
+
+  test('does not guess between ids that begin alike, nor invent one that is not there', async () => {
+    const state = await freshFolder();
+    await writeLog(state, 'labs', [
+      [0, { intent: 'same-start-1' }],
+      [1, { intent: 'same-start-2' }],
+    ]);
+    expect(await type(['explain', 'same-start', '--state', state])).toMatchObject({
+      code: 1,
+      stdout: '',
+      stderr: expect.stringContaining('same-start-1, same-start-2'),
+    });
+    expect(await type(['explain', 'same-start-1', '--state', state])).toMatchObject({ code: 0 });
+    expect(await type(['explain', 'elsewhere', '--state', state])).toMatchObject({
+      code: 1,
+      stdout: '',
+      stderr: expect.stringContaining('no record'),
+    });
+  });
+
+  test('says when a log it read was tampered with, and tells only what precedes that', async () => {
+    const state = await refusedTwoHopsDown();
+    const file = `${state}/audit/labs.jsonl`;
+    await writeFile(file, (await readFile(file, 'utf8')).replace('names another patient', 'names the same patient'));
+    const { code, stdout, stderr } = await type(['explain', INTENT, '--state', state]);
+    expect(code).toBe(2);
+    expect(stderr).toMatch(/TAMPERED .*labs\.jsonl, line 3/);
+    expect(stdout).not.toContain('names the same patient');
+    expect(stdout).toContain('4 decisions of 2 parties');
+  });
+
+  test('a state folder that is missing or has no logs cannot be read', async () => {
+    const empty = await freshFolder();
+    expect(await type(['explain', INTENT, '--state', empty])).toMatchObject({ code: 3, stdout: '' });
+    expect(await type(['explain', INTENT, '--state', `${empty}/nowhere`])).toMatchObject({ code: 3, stdout: '' });
+  });
+});

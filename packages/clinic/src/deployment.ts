@@ -1,0 +1,136 @@
+import { readFile } from 'node:fs/promises';
+import { type Agent, createAgent } from '@hmcp/agent';
+import { createLogger, openFileAudit } from '@hmcp/audit';
+import { type ClientKey, createTokenExchanger, createTokenVerifier } from '@hmcp/auth';
+import type { AuditSink } from '@hmcp/core';
+import { type AgentDefinition, type AgentEnv, serve } from '@hmcp/server';
+import * as z from 'zod';
+
+const Peer = z.strictObject({
+  name: z.string(),
+  resource: z.url(),
+  url: z.url().optional(),
+  kind: z.enum(['hmcp', 'plain', 'external']),
+});
+
+/** Configuration of one process of the clinic: a JSON file whose path is its first argument. */
+export const PartyConfig = z.strictObject({
+  name: z.string(),
+  role: z.string(),
+  /** Where others reach it; for an agent, also its resource identifier. */
+  publicUrl: z.url(),
+  issuer: z.url(),
+  fhirServer: z.url(),
+  /** This party as an OAuth client, with its private JWK for `private_key_jwt`; absent at a party that calls nobody. */
+  client: z
+    .strictObject({ clientId: z.string(), privateKey: z.looseObject({ kty: z.string(), kid: z.string(), alg: z.string() }) })
+    .optional(),
+  peers: z.array(Peer).default([]),
+  /** HMAC key of pseudonyms in this process's audit. */
+  pseudonymKey: z.string().min(16),
+  auditFile: z.string(),
+  logLevel: z.enum(['warn', 'error']).default('warn'),
+  /** Folder of FHIR Bundles, for parties that read records; absent: the people this project ships. */
+  data: z.string().optional(),
+  /** What the FHIR server answers at `.well-known/smart-configuration`. */
+  smartConfiguration: z.record(z.string(), z.unknown()).optional(),
+});
+export type PartyConfig = z.infer<typeof PartyConfig>;
+
+/** Everything a party of the clinic runs on. */
+export interface Deployment {
+  readonly config: PartyConfig;
+  readonly client: ClientKey;
+  readonly audit: AuditSink;
+  readonly agent: Agent;
+  readonly env: AgentEnv;
+  close(): Promise<void>;
+}
+
+/** Builds what a party runs on: verifier, exchange, outgoing calls, audit, log. */
+export async function deploy(config: PartyConfig): Promise<Deployment> {
+  const audit = await openFileAudit({ file: config.auditFile, by: config.publicUrl });
+  const log = createLogger({ name: config.name, level: config.logLevel });
+  const { client } = config;
+  if (client === undefined) throw new TypeError('the configuration is not usable: "client" is missing');
+  const tokens = createTokenExchanger({ issuer: config.issuer, client });
+  const agent = createAgent({
+    name: config.name,
+    resource: config.publicUrl,
+    clientId: client.clientId,
+    peers: config.peers,
+    tokens,
+    audit,
+    pseudonymKey: config.pseudonymKey,
+  });
+  const env: AgentEnv = {
+    resource: config.publicUrl,
+    authorizationServers: [config.issuer],
+    verifier: createTokenVerifier({
+      resource: config.publicUrl,
+      issuers: [{ issuer: config.issuer, fhirServer: config.fhirServer }],
+    }),
+    audit,
+    pseudonymKey: config.pseudonymKey,
+    tokens,
+    outbound: agent,
+    log,
+  };
+  return {
+    config,
+    client,
+    audit,
+    agent,
+    env,
+    async close() {
+      await agent.close();
+      await audit.close();
+    },
+  };
+}
+
+/** A process of the clinic that listens: where, and how to stop it. */
+export interface Listening {
+  readonly port: number;
+  close(): Promise<void>;
+}
+
+/** Serves one agent as a party. */
+export async function serveParty(agent: AgentDefinition, config: PartyConfig): Promise<Listening> {
+  const deployment = await deploy(config);
+  const served = await serve(agent, deployment.env);
+  return {
+    port: served.port,
+    async close() {
+      await served.close();
+      await deployment.close();
+    },
+  };
+}
+
+/** Reads a party's configuration file. @throws {TypeError} naming each wrong key */
+export async function readPartyConfig(file: string): Promise<PartyConfig> {
+  const parsed = PartyConfig.safeParse(JSON.parse(await readFile(file, 'utf8')));
+  if (parsed.success) return parsed.data;
+  throw new TypeError(
+    `the configuration is not usable: ${parsed.error.issues.map(({ path, code }) => `"${path.join('.')}" ${code}`).join('; ')}`,
+  );
+}
+
+/**
+ * Runs a party as this process: listens, tells the parent the port, and ends with it (SIGTERM, SIGINT or a closed
+ * channel).
+ */
+export async function runParty(listen: () => Promise<Listening>): Promise<void> {
+  const party = await listen();
+  let stopping = false;
+  const stop = (): void => {
+    if (stopping) return;
+    stopping = true;
+    void party.close().finally(() => process.exit(0));
+  };
+  process.once('SIGTERM', stop);
+  process.once('SIGINT', stop);
+  process.once('disconnect', stop);
+  process.send?.({ type: 'listening', port: party.port });
+}

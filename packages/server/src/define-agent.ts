@@ -1,0 +1,79 @@
+import type { AccessPolicy, TokenExchanger, TokenVerifier } from '@hmcp/auth';
+import type { AuditSink, ContextMode, HeaderTransition, OperationTable } from '@hmcp/core';
+import type { Outbound } from '@hmcp/core/request-scope';
+import type { HmcpHandler } from './handler.js';
+
+/** What a server tells its operators; fixed sentences, so that nothing of a request can get into a log. */
+export type ServerNotice =
+  | 'an operation is undeclared and answers 40303: declare it with patientTool or in `operations`'
+  | 'the server factory could not be inspected at start'
+  | 'a request could not be decided'
+  | 'an answer could not be settled'
+  | 'an audit record could not be made durable'
+  | 'a stdio message could not be served';
+
+/** Allow-listed fields beside a notice: the class of an error, the kind and name of one of this server's own operations. */
+export interface NoticeFields {
+  readonly err?: unknown;
+  readonly method?: string | undefined;
+  readonly tool?: string | undefined;
+}
+
+/** Where a server writes its notices; the logger of `@hmcp/audit` fits. */
+export interface ServerLog {
+  warn(fields: NoticeFields, notice: ServerNotice): void;
+  error(fields: NoticeFields, notice: ServerNotice): void;
+}
+
+/**
+ * The deployment an agent runs in. Production, `hmcp dev` and tests hand the same agent another one.
+ * There is no member that turns a check off.
+ */
+export interface AgentEnv {
+  /** This server's resource identifier (RFC 9728): its public URL, and the audience of every token it accepts. */
+  readonly resource: string;
+  /** Issuers this server points callers to, in its protected-resource metadata. */
+  readonly authorizationServers: readonly string[];
+  readonly verifier: TokenVerifier;
+  readonly audit: AuditSink;
+  /** HMAC key of `pk` and subjects in this server's audit rows. */
+  readonly pseudonymKey: string;
+  /** How much context a request must bring. @default "token" */
+  readonly context?: ContextMode | undefined;
+  /** Declarations for tools, resources, prompts and methods that were not registered with `patientTool`. */
+  readonly operations?: OperationTable | undefined;
+  /** Decides for tokens that name no patient; without one they are refused (40302). */
+  readonly policy?: AccessPolicy | undefined;
+  /** Longest wait for the policy, milliseconds. @default 5000 */
+  readonly policyTimeoutMs?: number | undefined;
+  /** Exchanges tokens for the handler's own `fhir` client. */
+  readonly tokens?: TokenExchanger | undefined;
+  /** Calls other agents in the context of the request being served; made by `@hmcp/agent`. */
+  readonly outbound?: Outbound | undefined;
+  /** Until when, and for whom, `X-HMCP-Patient` may name the patient by itself. @default never */
+  readonly transition?: HeaderTransition | undefined;
+  /** What happens to free text and undeclared JSON, which nobody can check. @default "release" (and audited) */
+  readonly unverifiable?: 'release' | 'withhold' | undefined;
+  /** Origins a browser may call from, besides this server's own. @default [] */
+  readonly allowedOrigins?: readonly string[] | undefined;
+  readonly log?: ServerLog | undefined;
+  /** Milliseconds since the epoch. @default Date.now */
+  readonly now?: (() => number) | undefined;
+  /** @default globalThis.fetch */
+  readonly fetch?: typeof globalThis.fetch | undefined;
+}
+
+/** An agent: a name, and a function from its deployment to the handler that serves it. */
+export interface AgentDefinition {
+  readonly name: string;
+  create(env: AgentEnv): HmcpHandler;
+}
+
+/**
+ * Defines an agent as a function of its deployment. Nothing starts until it is served.
+ * @throws {TypeError} when the name is not `[a-z][a-z0-9-]*`
+ */
+export function defineAgent(name: string, create: (env: AgentEnv) => HmcpHandler): AgentDefinition {
+  if (!/^[a-z][a-z0-9-]{0,63}$/.test(name)) throw new TypeError('"name" of an agent must match [a-z][a-z0-9-]*');
+  return { name, create };
+}
