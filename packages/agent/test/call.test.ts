@@ -1,5 +1,6 @@
 import { HmcpError } from '@hmcp/core';
 import { afterEach, describe, expect, test } from 'vitest';
+import * as z from 'zod';
 import { type Behaviour, startPeer, type TestPeer } from './support/peer-server.js';
 import {
   ANN,
@@ -90,6 +91,21 @@ describe.each(eras)('a call to an hmcp server $era', ({ legacy }) => {
     expect(dropped).toHaveLength(1);
     const seen = JSON.stringify([error, error.message, error.stack, error.cause, audit.records, dropped]);
     expect(seen).not.toMatch(/pt-bo-0815|pt-ann-4711|obs-99|Horoscope/);
+  });
+});
+
+describe('an operation that is about no patient', () => {
+  test('gets a token and no envelope; its answer is bound to nobody, and still may name nobody else', async () => {
+    const { agent, labs, audit } = await labsWorld();
+    const contract = { ...listResults, patientScope: 'none', output: z.looseObject({}) } as const;
+    // The server, which got no envelope, answers about somebody it made up.
+    const error = await refusalOf(scopeOf(ANN).run(() => agent.call('labs', contract, {})));
+    expect([error.code, error.reason]).toEqual([40903, 'another patient']);
+    expect(labs.calls()[0]?.body).not.toMatch(/pt-ann|intent-of-ann/);
+    expect(labs.calls()[0]?.headers.authorization).toContain('Bearer for-');
+    expect(audit.records).toMatchObject([{ binding: 'none' }, { binding: 'none', event: 'hop.dropped' }]);
+    labs.behaviour = 'wrong-shape';
+    await expect(scopeOf(ANN).run(() => agent.call('labs', contract, {}))).resolves.toEqual({ results: 'none' });
   });
 });
 

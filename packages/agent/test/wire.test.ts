@@ -62,7 +62,7 @@ async function receive({ pipe, delivered }: Wire, message: JsonRpcMessage) {
 }
 
 describe('a pipe to a child', () => {
-  test('carries envelope and token in the message; the handshake carries neither, the catalogue the token', async () => {
+  test('carries envelope and token in the message; a handshake outside every request carries neither, the catalogue the token', async () => {
     const { pipe, tokens } = wire();
     await pipe.send({ jsonrpc: '2.0', id: 0, method: 'initialize', params: {} });
     expect(pipe.sent).toEqual([{ jsonrpc: '2.0', id: 0, method: 'initialize', params: {} }]);
