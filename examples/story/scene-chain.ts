@@ -5,13 +5,13 @@ import type { Stage } from './stage.js';
 /** Asks the portal as the person's browser does. */
 export async function askPortal(
   { facts }: Stage,
-  { cookie }: Launched,
+  { visit: { cookie, page } }: Launched,
   form: Record<string, string>,
 ): Promise<{ status: number; body: unknown; text: string }> {
   const response = await fetch(`${facts.portal}/ask`, {
     method: 'POST',
     headers: { cookie, accept: 'application/json', 'content-type': 'application/x-www-form-urlencoded' },
-    body: new URLSearchParams(form),
+    body: new URLSearchParams({ page, ...form }),
   });
   const text = await response.text();
   return { status: response.status, body: JSON.parse(text), text };
