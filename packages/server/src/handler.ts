@@ -10,25 +10,11 @@ import {
   type Server,
   type Transport,
 } from '@modelcontextprotocol/server';
-import type { AgentEnv } from './define-agent.js';
+import type { AgentEnv, HmcpHandler } from './define-agent.js';
 import { decideListen, endAtExpiry, isListen, passGate, scopeChallenge } from './gate.js';
 import { type Exchange, guardTransport } from './guard.js';
 import { isMetadataPath, serveMetadata } from './metadata.js';
 import { Declarations, declarationsOf } from './operations.js';
-
-/** An HMCP server, web-standard: `fetch` serves one HTTP request. Mount it on Node with `serve`. */
-export interface HmcpHandler {
-  /** Serves MCP at the path of `env.resource`, and the protected-resource metadata. */
-  readonly fetch: (request: Request) => Promise<Response>;
-  /** Resolves, once the factory has run for inspection, to the operations it registered without declaring them. */
-  readonly undeclared: Promise<readonly string[]>;
-  /** The guarded factory, for other carriers (stdio). */
-  readonly factory: McpServerFactory;
-  readonly env: AgentEnv;
-  /** Tells listeners that a resource changed; carries no data. */
-  readonly notify: ReturnType<typeof createMcpHandler>['notify'];
-  close(): Promise<void>;
-}
 
 const exchanges = new WeakMap<AuthInfo, Exchange>();
 
