@@ -14,7 +14,9 @@ await runParty(async () => {
     server.registerTool(
       'get-lab-results',
       { description: 'Laboratory results of a patient', inputSchema: z.object({ patientId: z.string() }) },
-      ({ patientId }) => ({ content: [{ type: 'text', text: JSON.stringify(records.ofPatient(patientId, 'Observation').slice(0, 5)) }] }),
+      ({ patientId }) => ({
+        content: [{ type: 'text', text: JSON.stringify(records.ofPatient(patientId, 'Observation').slice(0, 5)) }],
+      }),
     );
     return server;
   });

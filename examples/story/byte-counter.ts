@@ -12,7 +12,10 @@ export class ByteCounter {
     const texts = new Set<string>([patient]);
     for (const resource of records.ofPatient(patient)) texts.add(String(resource.id));
     const [person] = records.ofPatient(patient, 'Patient');
-    const { identifier = [], name = [] } = (person ?? {}) as { identifier?: { value?: string }[]; name?: { given?: string[]; family?: string }[] };
+    const { identifier = [], name = [] } = (person ?? {}) as {
+      identifier?: { value?: string }[];
+      name?: { given?: string[]; family?: string }[];
+    };
     for (const { value } of identifier) if (value !== undefined && value.length >= 6) texts.add(value);
     for (const { given = [], family = '' } of name) if (given[0] && family) texts.add(`${given.join(' ')} ${family}`);
     this.#markers = [...texts].map((text) => Buffer.from(text));

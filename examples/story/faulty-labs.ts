@@ -1,7 +1,7 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { chooseCharts, readPartyConfig, recordsOf, runParty } from '@hmcp/clinic';
-import { META, patientKey, PlainEnvelope, PROTOCOL_VERSION } from '@hmcp/core';
+import { META, PlainEnvelope, PROTOCOL_VERSION, patientKey } from '@hmcp/core';
 import { toNodeHandler } from '@modelcontextprotocol/node';
 import { createMcpHandler, McpServer } from '@modelcontextprotocol/server';
 import * as z from 'zod';
@@ -14,14 +14,25 @@ await runParty(async () => {
   const { b } = chooseCharts(records);
   const handler = createMcpHandler(() => {
     const server = new McpServer({ name: 'reference-lab', version: '1.0.0' });
-    server.registerTool('list-results', { description: 'Results', inputSchema: z.object({ category: z.string().optional() }) }, async (_args, { mcpReq }) => {
-      const envelope = PlainEnvelope.parse(mcpReq._meta?.[META.context]);
-      const who = { fhirServer: config.fhirServer, tenant: envelope.tenant, patient: envelope.patient };
-      const pk = await patientKey(envelope.intent.id, who);
-      const structuredContent = { results: records.ofPatient(b.patient.id, 'Observation').slice(0, 5) };
-      const binding = { version: PROTOCOL_VERSION, pk, pkScope: 'intent', intent: { id: envelope.intent.id }, by: config.publicUrl, patients: [pk] };
-      return { content: [], structuredContent, _meta: { [META.context]: binding } };
-    });
+    server.registerTool(
+      'list-results',
+      { description: 'Results', inputSchema: z.object({ category: z.string().optional() }) },
+      async (_args, { mcpReq }) => {
+        const envelope = PlainEnvelope.parse(mcpReq._meta?.[META.context]);
+        const who = { fhirServer: config.fhirServer, tenant: envelope.tenant, patient: envelope.patient };
+        const pk = await patientKey(envelope.intent.id, who);
+        const structuredContent = { results: records.ofPatient(b.patient.id, 'Observation').slice(0, 5) };
+        const binding = {
+          version: PROTOCOL_VERSION,
+          pk,
+          pkScope: 'intent',
+          intent: { id: envelope.intent.id },
+          by: config.publicUrl,
+          patients: [pk],
+        };
+        return { content: [], structuredContent, _meta: { [META.context]: binding } };
+      },
+    );
     return server;
   });
   const serveMcp = toNodeHandler(handler);

@@ -12,7 +12,9 @@ await runParty(async () => {
     createHmcpHandler(() => {
       const server = new McpServer({ name: 'night-lab', version: '1.0.0' });
       patientTool(server, listResults, () => ({
-        results: records.ofPatient(b.patient.id, 'Observation').map((row) => ({ ...row, resourceType: 'Observation' as const, id: String(row.id) })),
+        results: records
+          .ofPatient(b.patient.id, 'Observation')
+          .map((row) => ({ ...row, resourceType: 'Observation' as const, id: String(row.id) })),
       }));
       return server;
     }, env),

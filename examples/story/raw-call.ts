@@ -2,7 +2,9 @@
 export interface RawAnswer {
   readonly status: number;
   readonly text: string;
-  readonly error?: { readonly code: number; readonly data?: { readonly check?: string; readonly by?: string; readonly hop?: number } } | undefined;
+  readonly error?:
+    | { readonly code: number; readonly data?: { readonly check?: string; readonly by?: string; readonly hop?: number } }
+    | undefined;
 }
 
 /** Sends one `tools/call` of MCP revision 2026-07-28 as bytes on the wire: what a hostile or broken caller can do. */

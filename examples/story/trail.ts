@@ -6,7 +6,11 @@ import type { AuditRecord } from '@hmcp/core';
 /** One decision, read from the audit of the party that took it. */
 export interface Hop extends AuditRecord {
   readonly party: string;
+  /** Name of the party this one called, or whose refusal it relays. */
+  readonly other?: string | undefined;
   readonly t: number;
+  /** 0 for the first server of a chain. */
+  readonly depth: number;
 }
 
 const TOLD = ['request.served', 'request.refused', 'result.withheld', 'hop.dropped'];
@@ -17,21 +21,25 @@ export class Trail {
   readonly #files: readonly string[];
   readonly #read = new Map<string, number>();
 
+  readonly #names: ReadonlyMap<string, string>;
+
   constructor(facts: WorldFacts) {
     this.#files = facts.audit;
+    this.#names = new Map(facts.parties.map(({ name, url }) => [url, name]));
   }
 
-  /** New decisions on requests in context, in the order of hops, then of time. */
+  /** New decisions on requests in context, each caller before those it called. */
   async next(): Promise<Hop[]> {
     const found: Hop[] = [];
     for (const file of this.#files) {
       const party = basename(file, '.jsonl');
       for (const line of await this.#newLines(file)) {
         const record = JSON.parse(line) as Hop;
-        if (TOLD.includes(record.event) && !UNTOLD.includes(record.method ?? '')) found.push({ ...record, party });
+        if (TOLD.includes(record.event) && !UNTOLD.includes(record.method ?? ''))
+          found.push({ ...record, party, depth: 0, other: this.#names.get(record.peer ?? '') });
       }
     }
-    return found.sort((a, b) => (a.hop ?? 0) - (b.hop ?? 0) || a.t - b.t);
+    return asTree(found.sort((a, b) => a.t - b.t));
   }
 
   async #newLines(file: string): Promise<string[]> {
@@ -52,4 +60,18 @@ export class Trail {
       await handle.close();
     }
   }
+}
+
+/** Puts each decision under the one of its caller, whose party name is its client id. */
+function asTree(hops: readonly Hop[]): Hop[] {
+  const parties = new Set(hops.filter(({ event }) => event !== 'hop.dropped').map(({ party }) => party));
+  const under = (caller: string, depth: number): Hop[] =>
+    hops
+      .filter((hop) => callerOf(hop) === caller)
+      .flatMap((hop) => [{ ...hop, depth }, ...(hop.event === 'hop.dropped' ? [] : under(hop.party, depth + 1))]);
+  return hops.filter((hop) => !parties.has(callerOf(hop))).flatMap((hop) => [{ ...hop, depth: 0 }, ...under(hop.party, 1)]);
+}
+
+function callerOf({ event, party, clientId }: Hop): string {
+  return event === 'hop.dropped' ? party : (clientId ?? '');
 }

@@ -8,8 +8,8 @@ import { type AgentEventEmitter, agentEvents } from './events.js';
 import { type AgentLog, HopLedger } from './hop-ledger.js';
 import { type ClientTransport, instrument, transportKind } from './instrument.js';
 import { PeerClients } from './peer-clients.js';
-import { defaultTimeoutMs, PeerLink } from './peer-link.js';
-import { contractScope, peerTokens } from './peer-tokens.js';
+import { PeerLink } from './peer-link.js';
+import { contractScope, defaultTimeoutMs, peerTokens } from './peer-tokens.js';
 import { type Peer, type ResolvedPeer, resolvePeers } from './peers.js';
 import { randomBytes } from './traceparent.js';
 

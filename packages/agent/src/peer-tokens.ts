@@ -22,6 +22,19 @@ export function authorityOf(scope: RequestScope): Authority | undefined {
   return scope.facts.token ?? grants.get(scope);
 }
 
+/** Milliseconds a call may take when nobody says. @see protocol section 5 */
+const DEFAULT_TIMEOUT_MS = 30_000;
+
+/** Milliseconds the scope's own token must outlive a call. */
+const MARGIN_MS = 1000;
+
+/** The default time for a call in this scope: 30 s, less when the scope's own token ends before. */
+export function defaultTimeoutMs(scope: RequestScope, now: number): number {
+  const authority = authorityOf(scope);
+  if (authority === undefined) return DEFAULT_TIMEOUT_MS;
+  return Math.min(DEFAULT_TIMEOUT_MS, authority.expiresAt * 1000 - now - MARGIN_MS);
+}
+
 /** Gives the token of one call: exchanged from the scope's own, for one peer, never the scope's own. */
 export interface PeerTokens {
   /**

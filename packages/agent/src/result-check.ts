@@ -26,13 +26,13 @@ export function checkResult(result: Json, { patient, contract }: ResultExpectati
   const options = { patient, sourceBase: patient.fhirServer };
   const check = (value: unknown, declared = false) => checkCompartment(value, { ...options, declared });
   const verdicts: CompartmentVerdict[] = [];
-  const structured = result['structuredContent'] !== undefined;
+  const structured = result.structuredContent !== undefined;
   for (const [key, value] of Object.entries(result)) {
     if (key === '_meta') verdicts.push(check(withoutBinding(value), true));
     else if (key === 'structuredContent') verdicts.push(check(value, contract));
     else if (key === 'content') verdicts.push(...list(value).map((part) => copyOf(structured, part, contentVerdict(part))));
     else if (key === 'contents') verdicts.push(...list(value).map(resourceVerdict));
-    else if (key === 'messages') verdicts.push(...list(value).map((message) => contentVerdict(json(message)['content'])));
+    else if (key === 'messages') verdicts.push(...list(value).map((message) => contentVerdict(json(message).content)));
     else verdicts.push(check(value, FRAME.has(key)));
   }
   const verdict = combineVerdicts(verdicts);
@@ -62,7 +62,7 @@ export function checkResult(result: Json, { patient, contract }: ResultExpectati
 
 /** A text beside `structuredContent` says the same again, for models: checked, but counted once. */
 function copyOf(structured: boolean, part: unknown, verdict: CompartmentVerdict): CompartmentVerdict {
-  if (!structured || !verdict.inside || json(part)['type'] !== 'text') return verdict;
+  if (!structured || !verdict.inside || json(part).type !== 'text') return verdict;
   return { ...verdict, types: {}, resources: 0, unverifiable: 0 };
 }
 

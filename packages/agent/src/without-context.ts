@@ -9,7 +9,7 @@ const CARRIERS: ReadonlySet<string> = new Set(['baggage', 'tracestate']);
  * @see protocol sections 2.2 and 3
  */
 export function withoutContext(message: JsonRpcMessage): JsonRpcMessage {
-  const meta = message.params?.['_meta'];
+  const meta = message.params?._meta;
   if (typeof meta !== 'object' || meta === null) return message;
   const kept = Object.entries(meta).filter(([key]) => !isContextKey(key.toLowerCase()));
   return { ...message, params: { ...message.params, _meta: Object.fromEntries(kept) } };

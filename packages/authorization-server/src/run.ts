@@ -27,7 +27,10 @@ export async function runAuthorizationServer(
   host: HostProcess = process,
 ): Promise<void> {
   const config = parseConfig(JSON.parse(await readFile(configPath, 'utf8')));
-  const audit = await openAudit({ file: config.auditFile ?? join(config.state, 'authorization-server-audit.jsonl'), by: config.publicUrl });
+  const audit = await openAudit({
+    file: config.auditFile ?? join(config.state, 'authorization-server-audit.jsonl'),
+    by: config.publicUrl,
+  });
   const onFault = ({ route, name }: { route: string; name: string }) =>
     void host.stderr.write(`authorization server: fault in ${route} (${name})\n`);
   const server = await createAuthorizationServer({ config, audit, onFault });

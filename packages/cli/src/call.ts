@@ -44,7 +44,8 @@ export async function callCommand(argv: string[], io: CommandIo): Promise<number
     return EXIT.ok;
   }
   const [agentName, tool, given = '{}', ...more] = positionals;
-  if (agentName === undefined || tool === undefined || more.length > 0) throw new UsageError('name an agent, a tool and at most one object of arguments');
+  if (agentName === undefined || tool === undefined || more.length > 0)
+    throw new UsageError('name an agent, a tool and at most one object of arguments');
   const args = readArguments(given);
   const pick = Number(values.pick);
   if (!Number.isInteger(pick) || pick < 1) throw new UsageError('"--pick" takes a place in the list, from 1');
@@ -56,18 +57,33 @@ export async function callCommand(argv: string[], io: CommandIo): Promise<number
     return EXIT.unreadable;
   }
   const party = facts.parties.find(({ name, resource }) => name === agentName && resource !== undefined);
-  if (party?.resource === undefined) throw new UsageError(`the agents are ${facts.parties.filter(isAgent).map(({ name }) => name).join(', ')}`);
-  const account = values.account === undefined ? facts.accounts[0] : facts.accounts.find(({ username }) => username === values.account);
-  if (account === undefined) throw new UsageError(`the accounts are ${facts.accounts.map(({ username }) => username).join(', ')}`);
+  if (party?.resource === undefined)
+    throw new UsageError(
+      `the agents are ${facts.parties
+        .filter(isAgent)
+        .map(({ name }) => name)
+        .join(', ')}`,
+    );
+  const account =
+    values.account === undefined ? facts.accounts[0] : facts.accounts.find(({ username }) => username === values.account);
+  if (account === undefined)
+    throw new UsageError(`the accounts are ${facts.accounts.map(({ username }) => username).join(', ')}`);
 
   try {
     const result = await callOnce({ facts, account, pick: pick - 1, resource: party.resource, agentName, tool, args, state });
-    io.stdout.write(values.json ? `${JSON.stringify({ type: 'call', agent: agentName, tool, verdict: 'served', result })}\n` : `${JSON.stringify(result, null, 2)}\n`);
+    io.stdout.write(
+      values.json
+        ? `${JSON.stringify({ type: 'call', agent: agentName, tool, verdict: 'served', result })}\n`
+        : `${JSON.stringify(result, null, 2)}\n`,
+    );
     return EXIT.ok;
   } catch (error) {
     const refusal = HmcpError.from(error);
     if (!refusal) throw error;
-    if (values.json) io.stdout.write(`${JSON.stringify({ type: 'refused', agent: agentName, tool, code: refusal.code, check: refusal.check, hop: refusal.data.hop })}\n`);
+    if (values.json)
+      io.stdout.write(
+        `${JSON.stringify({ type: 'refused', agent: agentName, tool, code: refusal.code, check: refusal.check, hop: refusal.data.hop })}\n`,
+      );
     io.stderr.write(`${explain(refusal)}\n`);
     return EXIT.notice;
   }
@@ -105,7 +121,13 @@ async function callOnce({ facts, account, pick, resource, agentName, tool, args,
   });
   try {
     const session = await openSession({ agent, grant });
-    const contract = definePatientTool({ name: tool, description: tool, scope: await scopeFor(resource, grant.scope), input: z.looseObject({}), output: z.unknown() });
+    const contract = definePatientTool({
+      name: tool,
+      description: tool,
+      scope: await scopeFor(resource, grant.scope),
+      input: z.looseObject({}),
+      output: z.unknown(),
+    });
     return await session.call(agentName, contract, args);
   } finally {
     await agent.close();

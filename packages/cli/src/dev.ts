@@ -23,7 +23,12 @@ understood
 export async function devCommand(argv: string[], io: CommandIo): Promise<number> {
   const { values } = parseArgs({
     args: argv,
-    options: { data: { type: 'string' }, state: { type: 'string' }, json: { type: 'boolean', default: false }, help: { type: 'boolean', short: 'h', default: false } },
+    options: {
+      data: { type: 'string' },
+      state: { type: 'string' },
+      json: { type: 'boolean', default: false },
+      help: { type: 'boolean', short: 'h', default: false },
+    },
   });
   if (values.help) {
     io.stdout.write(HELP);
@@ -41,7 +46,9 @@ export async function devCommand(argv: string[], io: CommandIo): Promise<number>
   });
   try {
     const world = await startWorld({ records: await recordsOf(data), data, state: resolve(stateFolder(values.state, io)) });
-    io.stdout.write(values.json ? `${JSON.stringify({ type: 'ready', ...world.facts, call: callLine(world.facts) })}\n` : describe(world.facts));
+    io.stdout.write(
+      values.json ? `${JSON.stringify({ type: 'ready', ...world.facts, call: callLine(world.facts) })}\n` : describe(world.facts),
+    );
     const ended = await Promise.race([stopped, world.failed]);
     await world.close();
     if (ended === 'stopped') return EXIT.ok;

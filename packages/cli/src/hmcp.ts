@@ -10,6 +10,8 @@ interface Entry {
 
 /** The command table; a new command is a file and a line here. */
 const COMMANDS: Readonly<Record<string, Entry>> = {
+  dev: { says: 'start the development world', load: async () => (await import('./dev.js')).devCommand },
+  call: { says: 'make one call in it', load: async () => (await import('./call.js')).callCommand },
   explain: {
     says: 'what a code means, or what happened to an intent',
     load: async () => (await import('./explain.js')).explainCommand,

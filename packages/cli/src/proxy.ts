@@ -13,7 +13,7 @@ export interface RecordedExchange {
 }
 
 /** A reverse proxy that holds the public address of one party before the party listens. */
-export interface Proxy {
+export interface ReverseProxy {
   readonly port: number;
   /** Where requests go from now on; before that they get 503. */
   forwardTo(port: number): void;
@@ -27,7 +27,11 @@ const KEPT_BYTES = 16 * 1024 * 1024;
  * has ended.
  * @param port the port to hold; another free one when it is taken. 0: any
  */
-export async function openProxy(name: string, port: number, record?: (exchange: RecordedExchange) => void): Promise<Proxy> {
+export async function openProxy(
+  name: string,
+  port: number,
+  record?: (exchange: RecordedExchange) => void,
+): Promise<ReverseProxy> {
   const upstream = new Agent({ keepAlive: true });
   let target: number | undefined;
   const server = createServer((incoming, outgoing) => {
@@ -72,7 +76,15 @@ function forward(
   const asked: Buffer[] = [];
   const answered: Buffer[] = [];
   // Raw headers: what a caller repeated must reach the party repeated.
-  const onward = request({ host: '127.0.0.1', port, method: incoming.method, path: incoming.url, headers: pairs(incoming.rawHeaders), agent, setHost: false });
+  const onward = request({
+    host: '127.0.0.1',
+    port,
+    method: incoming.method,
+    path: incoming.url,
+    headers: pairs(incoming.rawHeaders),
+    agent,
+    setHost: false,
+  });
   onward.on('response', (answer) => {
     outgoing.writeHead(answer.statusCode ?? 502, answer.rawHeaders);
     if (record) answer.on('data', keep(answered));

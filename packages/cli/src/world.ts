@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { type Account, type ClientRegistration, smartConfiguration } from '@hmcp/authorization-server';
 import { PORTAL_SCOPE, patientSummaries, type Records } from '@hmcp/clinic';
 import { exportJWK, generateKeyPair, type JWK } from 'jose';
-import { openProxy, type Proxy, type RecordedExchange } from './proxy.js';
+import { openProxy, type RecordedExchange, type ReverseProxy } from './proxy.js';
 
 /** An agent somebody adds to the world: its own program, run as `node MODULE CONFIG`. */
 export interface ExtraParty {
@@ -17,7 +17,12 @@ export interface ExtraParty {
   readonly scope?: string | undefined;
   /** Which parties of the world call it by its name. @default nobody */
   readonly calledBy?: readonly string[] | undefined;
+  /** False when it keeps no audit log. @default true */
+  readonly audits?: boolean | undefined;
 }
+
+/** Least level the processes log at; they log to standard error. */
+export type WorldLogLevel = 'warn' | 'error';
 
 /** How a world is made. */
 export interface WorldOptions {
@@ -29,6 +34,8 @@ export interface WorldOptions {
   readonly extras?: readonly ExtraParty[] | undefined;
   /** Patients an account must not see; makes the account `visiting-nurse`. */
   readonly closedTo?: readonly string[] | undefined;
+  /** @default "warn" */
+  readonly logLevel?: WorldLogLevel | undefined;
   readonly record?: ((exchange: RecordedExchange) => void) | undefined;
 }
 
@@ -68,17 +75,23 @@ export interface World {
 const AGENTS = ['portal', 'triage', 'labs', 'medications'] as const;
 const SCOPES: Readonly<Record<string, string>> = {
   portal: PORTAL_SCOPE,
-  triage: 'patient/hmcp:read patient/Observation.rs patient/MedicationRequest.rs',
+  triage: 'patient/hmcp:read patient/Patient.rs patient/Observation.rs patient/MedicationRequest.rs',
   labs: 'patient/Observation.rs',
   medications: 'patient/MedicationRequest.rs',
 };
-const CALLS: Readonly<Record<string, readonly string[]>> = { portal: ['triage'], triage: ['labs', 'medications'], labs: [], medications: [] };
+const CALLS: Readonly<Record<string, readonly string[]>> = {
+  portal: ['triage'],
+  triage: ['labs', 'medications'],
+  labs: [],
+  medications: [],
+};
 type PublicKey = NonNullable<ClientRegistration['jwks']>['keys'][number];
 
 const START_MS = 15_000;
 
 /** Scopes a developer's launch asks for: everything the world's agents can serve. */
-export const DEVELOPER_SCOPE = 'launch/patient openid fhirUser offline_access patient/hmcp:read patient/Patient.r patient/Observation.rs patient/MedicationRequest.rs';
+export const DEVELOPER_SCOPE =
+  'launch/patient openid fhirUser offline_access patient/hmcp:read patient/Patient.rs patient/Observation.rs patient/MedicationRequest.rs';
 
 /**
  * Starts the development world: authorization server, FHIR server, portal, triage, labs, medications and any extras, each its
@@ -89,7 +102,7 @@ export async function startWorld(options: WorldOptions): Promise<World> {
   for (const folder of ['keys', 'config', 'audit']) await mkdir(join(state, folder), { recursive: true, mode: 0o700 });
   const names = ['authorization-server', 'fhir', ...AGENTS, ...extras.map(({ name }) => name)];
   const before = await previousPorts(state);
-  const proxies = new Map<string, Proxy>();
+  const proxies = new Map<string, ReverseProxy>();
   const children: ChildProcess[] = [];
   let closing = false;
   let fail: (sentence: string) => void = () => undefined;
@@ -135,15 +148,24 @@ interface Planned {
 }
 
 /** Everything the processes are told, computed from the public addresses. */
-async function planWorld(options: WorldOptions, origin: (name: string) => string): Promise<{ processes: Planned[]; facts: WorldFacts }> {
+async function planWorld(
+  options: WorldOptions,
+  origin: (name: string) => string,
+): Promise<{ processes: Planned[]; facts: WorldFacts }> {
   const { state, records, extras = [] } = options;
   const issuer = origin('authorization-server');
   const fhirServer = `${origin('fhir')}/fhir`;
   const url = (name: string): string => (name === 'portal' ? origin(name) : `${origin(name)}/mcp`);
   const pseudonymKey = await keptSecret(join(state, 'keys', 'pseudonym.txt'));
   const auditFile = (name: string): string => join(state, 'audit', `${name}.jsonl`);
-  const callees = (name: string): string[] => [...(CALLS[name] ?? []), ...extras.filter(({ calledBy }) => calledBy?.includes(name)).map((extra) => extra.name)];
-  const agents = [...AGENTS.map((name) => ({ name, scope: SCOPES[name] ?? '' })), ...extras.flatMap(({ name, scope }) => (scope === undefined ? [] : [{ name, scope }]))];
+  const callees = (name: string): string[] => [
+    ...(CALLS[name] ?? []),
+    ...extras.filter(({ calledBy }) => calledBy?.includes(name)).map((extra) => extra.name),
+  ];
+  const agents = [
+    ...AGENTS.map((name) => ({ name, scope: SCOPES[name] ?? '' })),
+    ...extras.flatMap(({ name, scope }) => (scope === undefined ? [] : [{ name, scope }])),
+  ];
   const bystanders = extras.filter(({ scope }) => scope === undefined);
   const resources = agents.filter(({ name }) => name !== 'portal');
 
@@ -164,7 +186,12 @@ async function planWorld(options: WorldOptions, origin: (name: string) => string
       ...(portal ? {} : { resource: url(name) }),
     });
   }
-  const developer = { clientId: 'hmcp-cli', redirectUri: `${issuer}/callback-of-hmcp-cli`, keyFile: join(state, 'keys', 'hmcp-cli.jwks.json'), scope: DEVELOPER_SCOPE };
+  const developer = {
+    clientId: 'hmcp-cli',
+    redirectUri: `${issuer}/callback-of-hmcp-cli`,
+    keyFile: join(state, 'keys', 'hmcp-cli.jwks.json'),
+    scope: DEVELOPER_SCOPE,
+  };
   const developerKey = await keptKey(developer.keyFile, developer.clientId);
   clients.push({
     clientId: developer.clientId,
@@ -180,7 +207,13 @@ async function planWorld(options: WorldOptions, origin: (name: string) => string
   const closed = new Set(options.closedTo ?? []);
   const accounts: Account[] = [
     { username: 'dr-okafor', password: 'development', name: 'Dr. Ada Okafor', fhirUser: 'Practitioner/dr-okafor', patients: '*' },
-    { username: 'visiting-nurse', password: 'development', name: 'Nurse Lindqvist', fhirUser: 'Practitioner/visiting-nurse', patients: people.filter(({ id }) => !closed.has(id)).map(({ id }) => id) },
+    {
+      username: 'visiting-nurse',
+      password: 'development',
+      name: 'Nurse Lindqvist',
+      fhirUser: 'Practitioner/visiting-nurse',
+      patients: people.filter(({ id }) => !closed.has(id)).map(({ id }) => id),
+    },
   ];
   const signingKeys = join(state, 'keys', 'authorization-server.jwks.json');
   const authorizationServer = {
@@ -201,18 +234,39 @@ async function planWorld(options: WorldOptions, origin: (name: string) => string
     clients,
     resources: resources.map(({ name, scope }) => ({ resource: url(name), scopesSupported: scope.split(' ') })),
   };
-  const common = (name: string): object => ({ name, role: name, publicUrl: name === 'fhir' ? fhirServer : url(name), issuer, fhirServer, pseudonymKey, auditFile: auditFile(name) });
+  const common = (name: string): object => ({
+    name,
+    role: name,
+    publicUrl: name === 'fhir' ? fhirServer : url(name),
+    issuer,
+    fhirServer,
+    pseudonymKey,
+    auditFile: auditFile(name),
+    logLevel: options.logLevel ?? 'warn',
+  });
   const program = fileURLToPath(new URL('./party.js', import.meta.url));
   const processes: Planned[] = [
     { name: 'authorization-server', module: program, args: ['authorization-server'], config: authorizationServer },
-    { name: 'fhir', module: program, args: ['fhir'], config: { ...common('fhir'), data: options.data, smartConfiguration: smartConfiguration(authorizationServer) } },
+    {
+      name: 'fhir',
+      module: program,
+      args: ['fhir'],
+      config: { ...common('fhir'), data: options.data, smartConfiguration: smartConfiguration(authorizationServer) },
+    },
     ...agents.map(({ name }): Planned => {
       const extra = extras.find((party) => party.name === name);
       const peers = callees(name).map((peer) => ({ name: peer, resource: url(peer), kind: 'hmcp' }));
-      const config = { ...common(name), client: { clientId: name, privateKey: keys.get(name) }, peers, ...(extra ? { data: options.data } : {}) };
+      const config = {
+        ...common(name),
+        client: { clientId: name, privateKey: keys.get(name) },
+        peers,
+        ...(extra ? { data: options.data } : {}),
+      };
       return { name, module: extra?.module ?? program, args: extra ? [] : [name], config };
     }),
-    ...bystanders.map(({ name, module }): Planned => ({ name, module, args: [], config: { ...common(name), data: options.data } })),
+    ...bystanders.map(
+      ({ name, module }): Planned => ({ name, module, args: [], config: { ...common(name), data: options.data } }),
+    ),
   ];
   const facts: WorldFacts = {
     issuer,
@@ -228,7 +282,9 @@ async function planWorld(options: WorldOptions, origin: (name: string) => string
     accounts: accounts.map(({ username, password, name }) => ({ username, password, name })),
     client: developer,
     signingKeys,
-    audit: processes.map(({ name }) => name).filter((name) => !bystanders.some((extra) => extra.name === name)).map(auditFile),
+    audit: processes
+      .filter(({ name }) => extras.find((extra) => extra.name === name)?.audits !== false)
+      .map(({ name }) => auditFile(name)),
     state,
     records: options.data ?? 'the people this project ships',
   };
@@ -237,7 +293,10 @@ async function planWorld(options: WorldOptions, origin: (name: string) => string
 
 function listening(child: ChildProcess, name: string): Promise<number> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error(`the process "${name}" did not listen within ${START_MS / 1000} s`)), START_MS);
+    const timer = setTimeout(
+      () => reject(new Error(`the process "${name}" did not listen within ${START_MS / 1000} s`)),
+      START_MS,
+    );
     child.once('exit', () => {
       clearTimeout(timer);
       reject(new Error(`the process "${name}" ended before it listened`));

@@ -37,7 +37,7 @@ export const assess = definePatientTool({
   name: 'assess',
   description: 'What stands out for the patient in context',
   scope: 'patient/hmcp:read',
-  onward: 'patient/Observation.rs patient/MedicationRequest.rs',
+  onward: 'patient/Patient.rs patient/Observation.rs patient/MedicationRequest.rs',
   input: z.object({ reason: z.string().max(500), laboratory: z.string().max(64).default('labs') }),
   output: Assessment,
 });

@@ -6,7 +6,12 @@ import type { AuditSink } from '@hmcp/core';
 import { type AgentDefinition, type AgentEnv, serve } from '@hmcp/server';
 import * as z from 'zod';
 
-const Peer = z.strictObject({ name: z.string(), resource: z.url(), url: z.url().optional(), kind: z.enum(['hmcp', 'plain', 'external']) });
+const Peer = z.strictObject({
+  name: z.string(),
+  resource: z.url(),
+  url: z.url().optional(),
+  kind: z.enum(['hmcp', 'plain', 'external']),
+});
 
 /** Configuration of one process of the clinic: a JSON file whose path is its first argument. */
 export const PartyConfig = z.strictObject({
@@ -17,11 +22,14 @@ export const PartyConfig = z.strictObject({
   issuer: z.url(),
   fhirServer: z.url(),
   /** This party as an OAuth client, with its private JWK for `private_key_jwt`; absent at a party that calls nobody. */
-  client: z.strictObject({ clientId: z.string(), privateKey: z.looseObject({ kty: z.string(), kid: z.string(), alg: z.string() }) }).optional(),
+  client: z
+    .strictObject({ clientId: z.string(), privateKey: z.looseObject({ kty: z.string(), kid: z.string(), alg: z.string() }) })
+    .optional(),
   peers: z.array(Peer).default([]),
   /** HMAC key of pseudonyms in this process's audit. */
   pseudonymKey: z.string().min(16),
   auditFile: z.string(),
+  logLevel: z.enum(['warn', 'error']).default('warn'),
   /** Folder of FHIR Bundles, for parties that read records; absent: the people this project ships. */
   data: z.string().optional(),
   /** What the FHIR server answers at `.well-known/smart-configuration`. */
@@ -42,15 +50,26 @@ export interface Deployment {
 /** Builds what a party runs on: verifier, exchange, outgoing calls, audit, log. */
 export async function deploy(config: PartyConfig): Promise<Deployment> {
   const audit = await openFileAudit({ file: config.auditFile, by: config.publicUrl });
-  const log = createLogger({ name: config.name });
+  const log = createLogger({ name: config.name, level: config.logLevel });
   const { client } = config;
   if (client === undefined) throw new TypeError('the configuration is not usable: "client" is missing');
   const tokens = createTokenExchanger({ issuer: config.issuer, client });
-  const agent = createAgent({ name: config.name, resource: config.publicUrl, clientId: client.clientId, peers: config.peers, tokens, audit, pseudonymKey: config.pseudonymKey });
+  const agent = createAgent({
+    name: config.name,
+    resource: config.publicUrl,
+    clientId: client.clientId,
+    peers: config.peers,
+    tokens,
+    audit,
+    pseudonymKey: config.pseudonymKey,
+  });
   const env: AgentEnv = {
     resource: config.publicUrl,
     authorizationServers: [config.issuer],
-    verifier: createTokenVerifier({ resource: config.publicUrl, issuers: [{ issuer: config.issuer, fhirServer: config.fhirServer }] }),
+    verifier: createTokenVerifier({
+      resource: config.publicUrl,
+      issuers: [{ issuer: config.issuer, fhirServer: config.fhirServer }],
+    }),
     audit,
     pseudonymKey: config.pseudonymKey,
     tokens,
@@ -93,7 +112,9 @@ export async function serveParty(agent: AgentDefinition, config: PartyConfig): P
 export async function readPartyConfig(file: string): Promise<PartyConfig> {
   const parsed = PartyConfig.safeParse(JSON.parse(await readFile(file, 'utf8')));
   if (parsed.success) return parsed.data;
-  throw new TypeError(`the configuration is not usable: ${parsed.error.issues.map(({ path, code }) => `"${path.join('.')}" ${code}`).join('; ')}`);
+  throw new TypeError(
+    `the configuration is not usable: ${parsed.error.issues.map(({ path, code }) => `"${path.join('.')}" ${code}`).join('; ')}`,
+  );
 }
 
 /**

@@ -17,7 +17,14 @@ export async function serveFhir(config: PartyConfig): Promise<Listening> {
   const base = config.fhirServer;
   const audit = await openFileAudit({ file: config.auditFile, by: config.publicUrl });
   const verifier = createTokenVerifier({ resource: base, issuers: [{ issuer: config.issuer, fhirServer: base }] });
-  const server = createFhirServer({ base, records: await recordsOf(config.data), verifier, audit, auditKey: config.pseudonymKey, smartConfiguration: config.smartConfiguration ?? {} });
+  const server = createFhirServer({
+    base,
+    records: await recordsOf(config.data),
+    verifier,
+    audit,
+    auditKey: config.pseudonymKey,
+    smartConfiguration: config.smartConfiguration ?? {},
+  });
   const listener = await listenFhir(server, { base });
   return {
     port: listener.port,

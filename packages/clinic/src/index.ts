@@ -1,11 +1,17 @@
 export { type Chart, chooseCharts, type PatientSummary, patientSummaries, TooFewCharts } from './charts.js';
+export { Assessment, assess, listMedications, listResults } from './contracts.js';
+export { type Deployment, deploy, type Listening, PartyConfig, readPartyConfig, runParty, serveParty } from './deployment.js';
 export { type FhirListener, type FhirListenOptions, listenFhir } from './fhir-listener.js';
+export { recordsOf, serveFhir } from './fhir-party.js';
 export { DIRECTORY_TYPES, type Resource } from './fhir-resource.js';
 export { createFhirServer, type FhirServer, type FhirServerOptions } from './fhir-server.js';
 export { handle } from './handles.js';
 export { isLaboratory, type JudgeOptions, LaboratoryValue, OutOfRangeResult, outOfRangeResults } from './laboratory.js';
+export { labs } from './labs.js';
 export { BearingMedication, type MedicationOptions, medicationsBearingOn } from './medication-safety.js';
+export { medications } from './medications.js';
 export { shippedBundles, shippedRecords, staffBundle, writeShippedPeople } from './people/shipped.js';
+export { PORTAL_SCOPE, servePortal } from './portal.js';
 export {
   buildRecords,
   type NamedBundle,
@@ -15,10 +21,4 @@ export {
   type RecordsSource,
 } from './records.js';
 export { loadRecords, type RecordsFolderOptions } from './records-folder.js';
-export { Assessment, assess, listMedications, listResults } from './contracts.js';
-export { type Deployment, deploy, type Listening, PartyConfig, readPartyConfig, runParty, serveParty } from './deployment.js';
-export { recordsOf, serveFhir } from './fhir-party.js';
-export { labs } from './labs.js';
-export { medications } from './medications.js';
-export { PORTAL_SCOPE, servePortal } from './portal.js';
-export { summarize, triage } from './triage.js';
+export { type ChartExcerpt, summarize, triage } from './triage.js';

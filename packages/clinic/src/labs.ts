@@ -6,8 +6,12 @@ import { listResults } from './contracts.js';
 export const labs = defineAgent('labs', (env) =>
   createHmcpHandler(() => {
     const server = new McpServer({ name: 'labs', version: '1.0.0' });
-    patientTool(server, listResults, async ({ category }, { fhir }) => ({ results: (await fhir.search('Observation', { category })).filter(isObservation) }));
-    server.registerTool('rebuild-index', { description: 'Maintenance that nobody declared for patients' }, () => ({ content: [] }));
+    patientTool(server, listResults, async ({ category }, { fhir }) => ({
+      results: (await fhir.search('Observation', { category })).filter(isObservation),
+    }));
+    server.registerTool('rebuild-index', { description: 'Maintenance that nobody declared for patients' }, () => ({
+      content: [],
+    }));
     return server;
   }, env),
 );

@@ -31,7 +31,12 @@ function findings({ findings: rows, considered }: Assessment): string {
   const list = rows.map(({ result, medications }) => {
     const { newest, previous } = result;
     const before = previous ? `, before ${number(previous.value)} on ${text(previous.date.slice(0, 10))}` : '';
-    const drugs = medications.map((drug) => `<li>${text(drug.medication)}: ${text(drug.bearsOn.find(({ loinc }) => loinc === result.loinc)?.why ?? '')} <code>${text(drug.source)}</code></li>`).join('');
+    const drugs = medications
+      .map(
+        (drug) =>
+          `<li>${text(drug.medication)}: ${text(drug.bearsOn.find(({ loinc }) => loinc === result.loinc)?.why ?? '')} <code>${text(drug.source)}</code></li>`,
+      )
+      .join('');
     return `<li><strong>${text(result.analyte)}</strong> ${result.direction}: ${number(newest.value)} ${text(newest.unit)} on ${text(newest.date.slice(0, 10))}${before} <code>${text(newest.source)}</code>${drugs ? `<ul>${drugs}</ul>` : ''}</li>`;
   });
   return `<section aria-label="Answer"><h2>Out of range now</h2><ul>${list.join('')}</ul>${looked}</section>`;

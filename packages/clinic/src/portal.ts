@@ -9,7 +9,8 @@ import { deploy } from './deployment.js';
 import { type Banner, portalPage } from './portal-page.js';
 
 /** Scopes the portal asks for at launch: what its agents need for one patient. */
-export const PORTAL_SCOPE = 'launch/patient openid fhirUser offline_access patient/hmcp:read patient/Patient.r patient/Observation.rs patient/MedicationRequest.rs';
+export const PORTAL_SCOPE =
+  'launch/patient openid fhirUser offline_access patient/hmcp:read patient/Patient.rs patient/Observation.rs patient/MedicationRequest.rs';
 
 interface Visit {
   readonly session: Session;
@@ -40,7 +41,8 @@ export async function servePortal(config: PartyConfig): Promise<Listening> {
       ({ status, body, type, location, cookie }) => {
         response.writeHead(status, {
           'cache-control': 'no-store',
-          'content-security-policy': "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+          'content-security-policy':
+            "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
           'content-type': type ?? 'text/html; charset=utf-8',
           ...(location === undefined ? {} : { location }),
           ...(cookie === undefined ? {} : { 'set-cookie': `visit=${cookie}; Path=/; HttpOnly; SameSite=Lax` }),
@@ -120,7 +122,8 @@ class Portal {
     const state = url.searchParams.get('state') ?? '';
     const login = this.#logins.get(state);
     this.#logins.delete(state);
-    if (login === undefined || login.browser !== browser) return page(400, portalPage({ message: 'This sign-in was not begun here.' }));
+    if (login === undefined || login.browser !== browser)
+      return page(400, portalPage({ message: 'This sign-in was not begun here.' }));
     let grant: Grant;
     try {
       grant = await login.finish(url.href);
@@ -140,12 +143,17 @@ class Portal {
   async #ask(visit: Visit, form: URLSearchParams, json: boolean): Promise<Answer> {
     const laboratory = form.get('laboratory');
     try {
-      const assessment = await visit.session.call('triage', assess, { reason: form.get('reason') ?? '', ...(laboratory ? { laboratory } : {}) });
+      const assessment = await visit.session.call('triage', assess, {
+        reason: form.get('reason') ?? '',
+        ...(laboratory ? { laboratory } : {}),
+      });
       return json ? jsonAnswer(200, assessment) : page(200, portalPage({ banner: visit.banner, assessment }));
     } catch (error) {
       const refusal = HmcpError.from(error);
       const said = refusal ? { code: refusal.code, ...refusal.data } : { code: -32603 };
-      return json ? jsonAnswer(409, { error: said, explanation: explain(error) }) : page(409, portalPage({ banner: visit.banner, message: explain(error) }));
+      return json
+        ? jsonAnswer(409, { error: said, explanation: explain(error) })
+        : page(409, portalPage({ banner: visit.banner, message: explain(error) }));
     }
   }
 }

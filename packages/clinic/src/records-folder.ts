@@ -47,7 +47,8 @@ export async function loadRecords(folder: string, options: RecordsFolderOptions 
     throw new RecordsError('not_json', `Not readable as JSON: ${named}${more}.`, notJson);
   }
   if (unread === files.length) throw new RecordsError('too_large', 'Every file of the records folder is over the size limit.');
-  return buildRecords(bundles, { kind: 'folder', unread });
+  const records = buildRecords(bundles, { kind: 'folder', unread });
+  return { ...records, source: { ...records.source, files: files.length - unread } };
 }
 
 async function bundleFiles(folder: string): Promise<string[]> {

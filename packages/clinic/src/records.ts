@@ -32,7 +32,7 @@ export class RecordsError extends Error {
 /** Where records came from and what was left out. */
 export interface RecordsSource {
   readonly kind: 'folder' | 'shipped';
-  /** Bundles read. */
+  /** Bundles of the folder (or shipped) that were read. */
   readonly files: number;
   /** Bundles of the folder left unread because the size limit was reached. */
   readonly unread: number;

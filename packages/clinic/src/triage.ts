@@ -9,23 +9,35 @@ import { medicationsBearingOn } from './medication-safety.js';
 export const triage = defineAgent('triage', (env) =>
   createHmcpHandler(() => {
     const server = new McpServer({ name: 'triage', version: '1.0.0' });
-    patientTool(server, assess, async ({ laboratory }, { call }) => {
-      const [{ results }, { medications }] = await Promise.all([
+    patientTool(server, assess, async ({ laboratory }, { call, fhir }) => {
+      const asked = [
         call(laboratory, listResults, { category: 'laboratory' }),
         call('medications', listMedications, { status: 'active' }),
-      ]);
-      return summarize(results, medications, (reference) => handle(env.pseudonymKey, reference));
+        fhir.search('Patient'),
+      ] as const;
+      await Promise.allSettled(asked);
+      const [{ results }, { medications }, [person]] = await Promise.all(asked);
+      return summarize({ results, medications, person }, (reference) => handle(env.pseudonymKey, reference));
     });
     return server;
   }, env),
 );
 
+/** What an assessment is computed from, as FHIR resources. */
+export interface ChartExcerpt {
+  readonly results: readonly unknown[];
+  readonly medications: readonly unknown[];
+  /** The Patient, for sex and age; the widest ranges apply without. */
+  readonly person?: unknown;
+}
+
 /**
  * The assessment of one chart: each result out of range now with its newest and previous value, and the active medications
  * that bear on it. Every source is named by the opaque reference `source` makes of `Type/id`.
  */
-export function summarize(results: readonly unknown[], medications: readonly unknown[], source: (reference: string) => string): Assessment {
-  const outOfRange = outOfRangeResults(results, { source });
+export function summarize({ results, medications, person }: ChartExcerpt, source: (reference: string) => string): Assessment {
+  const { gender, birthDate } = (person ?? {}) as { gender?: string; birthDate?: string };
+  const outOfRange = outOfRangeResults(results, { source, gender, birthDate });
   const bearing = medicationsBearingOn(medications, outOfRange, { source });
   return {
     findings: outOfRange.map((result) => ({

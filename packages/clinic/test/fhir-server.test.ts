@@ -1,6 +1,6 @@
 import { request as httpRequest } from 'node:http';
 import { AuthorityUnavailable, createTokenVerifier, type TokenVerifier } from '@hmcp/auth';
-import type { AuditRecord } from '@hmcp/core';
+import { type AuditRecord, checkCompartment } from '@hmcp/core';
 import fc from 'fast-check';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { chooseCharts } from '../src/charts.js';
@@ -133,6 +133,19 @@ describe('a token of patient A', () => {
   ])('may say so: %s=%s', async (name, value) => {
     const { body } = await get(`Observation?${name}=${encodeURIComponent(value)}`, await tokenFor(A));
     expect(body.total).toBe(records.ofPatient(A, 'Observation').length);
+  });
+
+  it.each([
+    'Patient',
+    'Observation',
+    'MedicationRequest',
+  ])('finds every %s such that an agent’s own check lets it through', async (type) => {
+    const { body } = await get(type, await tokenFor(A));
+    const verdict = checkCompartment(body, { patient: { fhirServer: BASE, patient: A }, sourceBase: BASE });
+    expect(verdict).toMatchObject({ inside: true });
+    expect(checkCompartment(body, { patient: { fhirServer: BASE, patient: B }, sourceBase: BASE }).inside).toBe(
+      (body.entry ?? []).length === 0,
+    );
   });
 
   it('finds only A among the patients', async () => {

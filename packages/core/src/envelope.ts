@@ -28,13 +28,15 @@ export const PlainEnvelope = z.strictObject({
 export type PlainEnvelope = z.infer<typeof PlainEnvelope>;
 
 /** Envelope inside a session: carries the manager's seal and the epoch the intent was made in. @see protocol section 2.2 */
-export const SealedEnvelope = z.strictObject({
-  version: z.literal(PROTOCOL_VERSION),
-  seal: z.string().min(1).max(6144),
-  intent: z.strictObject({ id: IntentId, epoch: z.int().nonnegative() }),
-  permit: z.string().min(1).max(128).optional(),
-  detach: z.string().min(1).max(128).optional(),
-});
+export const SealedEnvelope = z
+  .strictObject({
+    version: z.literal(PROTOCOL_VERSION),
+    seal: z.string().min(1).max(6144),
+    intent: z.strictObject({ id: IntentId, epoch: z.int().nonnegative() }),
+    permit: z.string().min(1).max(128).optional(),
+    detach: z.string().min(1).max(128).optional(),
+  })
+  .refine(({ permit, detach }) => permit === undefined || detach === undefined, '"detach" stands instead of "permit"');
 export type SealedEnvelope = z.infer<typeof SealedEnvelope>;
 
 /** Either form; strict, so that an unknown member is a refusal and not a guess. */
@@ -52,12 +54,14 @@ export function isSealed(envelope: Envelope): envelope is SealedEnvelope {
  */
 export function parseEnvelope(meta: unknown): { envelope: Envelope | undefined } | { malformed: true } {
   if (meta === undefined || meta === null) return { envelope: undefined };
-  if (typeof meta !== 'object') return { malformed: true };
+  if (typeof meta !== 'object' || Array.isArray(meta)) return { malformed: true };
   const raw = (meta as Record<string, unknown>)[META.context];
   if (raw === undefined) return { envelope: undefined };
-  if (new TextEncoder().encode(JSON.stringify(raw) ?? '').length > MAX_ENVELOPE_BYTES) return { malformed: true };
   const parsed = Envelope.safeParse(raw);
-  return parsed.success ? { envelope: parsed.data } : { malformed: true };
+  if (!parsed.success) return { malformed: true };
+  // What passed the strict schema is small plain JSON but for the length of its strings.
+  const bytes = new TextEncoder().encode(JSON.stringify(parsed.data)).length;
+  return bytes > MAX_ENVELOPE_BYTES ? { malformed: true } : { envelope: parsed.data };
 }
 
 /**
@@ -88,7 +92,8 @@ export interface BindingExpectation {
 
 /**
  * Compares a result's binding with what was asked: `undefined` when it holds, else the code the call is settled with
- * (40901 for session or epoch, 40903 for anything about the patient or a missing binding).
+ * (40901 for session or epoch, 40903 for anything about the patient or a missing binding). Outside a session `pk` is keyed
+ * by the intent and says so; inside one it is the seal's.
  * @see protocol section 2.4
  */
 export function checkBinding(raw: unknown, expected: BindingExpectation): 40901 | 40903 | undefined {
@@ -96,6 +101,7 @@ export function checkBinding(raw: unknown, expected: BindingExpectation): 40901 
   if (!parsed.success) return 40903;
   const binding = parsed.data;
   if (binding.sid !== expected.sid || binding.epoch !== expected.epoch) return 40901;
+  if ((binding.pkScope === 'intent') !== (expected.sid === undefined)) return 40903;
   if (binding.pk !== expected.pk || binding.intent.id !== expected.intent || binding.by !== expected.by) return 40903;
   return binding.patients.every((pk) => pk === expected.pk) ? undefined : 40903;
 }

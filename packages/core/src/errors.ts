@@ -136,15 +136,19 @@ export type Check = (typeof CHECKS)[number];
 
 /**
  * `error.data` of a refusal. Holds nothing the caller did not send: no patient, no text of an exception.
- * `by` is the resource identifier of the refuser, `hop` its place in the chain (1 = first server).
+ * `by` is the resource identifier of the refuser, `hop` its place in the chain (1 = first server). Both come from a peer and
+ * are shown to people: no spaces, no control characters.
  * @see protocol section 4
  */
 export const RefusalData = z.object({
   retry: z.enum(['never', 'same', 'after_user']),
-  by: z.string().max(2048),
+  by: z.string().regex(/^[\x21-\x7E]{1,2048}$/),
   hop: z.int().min(1).max(16).optional(),
   check: z.enum(CHECKS),
-  intent: z.string().max(128).optional(),
+  intent: z
+    .string()
+    .regex(/^[A-Za-z0-9\-_.]{1,128}$/)
+    .optional(),
 });
 export type RefusalData = z.infer<typeof RefusalData>;
 
@@ -155,24 +159,25 @@ export function isHmcpErrorCode(code: unknown): code is HmcpErrorCode {
 
 /**
  * A refusal as an exception. `code` is the JSON-RPC code, `check` the rule that refused, `data` what crosses the wire.
- * `reason` is for the local audit and log; it never leaves the process.
+ * `reason` is for the local audit; it is no own property, so that no serializer carries it out of the process.
  * @see protocol section 4
  */
 export class HmcpError extends Error {
   readonly code: HmcpErrorCode;
   readonly data: RefusalData;
-  readonly reason: string | undefined;
+  readonly #reason: string | undefined;
 
-  constructor(
-    code: HmcpErrorCode,
-    data: Omit<RefusalData, 'retry'> & { retry?: Retry },
-    options: { reason?: string; cause?: unknown } = {},
-  ) {
+  constructor(code: HmcpErrorCode, data: Omit<RefusalData, 'retry'>, options: { reason?: string; cause?: unknown } = {}) {
     super(`${ERRORS[code].name}: ${ERRORS[code].says}`, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = 'HmcpError';
     this.code = code;
-    this.data = { ...data, retry: data.retry ?? ERRORS[code].retry };
-    this.reason = options.reason;
+    this.data = { ...data, retry: ERRORS[code].retry };
+    this.#reason = options.reason;
+  }
+
+  /** Why, in fixed words of the program; for the local audit. */
+  get reason(): string | undefined {
+    return this.#reason;
   }
 
   /** The check that refused. */
@@ -180,7 +185,10 @@ export class HmcpError extends Error {
     return this.data.check;
   }
 
-  /** Reads a refusal from a JSON-RPC error (`{ code, data }`) of any SDK; `undefined` when it is not one of ours. */
+  /**
+   * Reads a refusal from a JSON-RPC error (`{ code, data }`) of any SDK; `undefined` when it is not one of ours.
+   * The retry rule is the code's own, whatever the peer says.
+   */
   static from(error: unknown): HmcpError | undefined {
     if (error instanceof HmcpError) return error;
     if (typeof error !== 'object' || error === null) return undefined;

@@ -1,4 +1,5 @@
 import type * as z from 'zod';
+import { canChange, parseScopes } from './scopes.js';
 
 /** Whether an operation is about the patient in context, or about nobody. @see protocol section 3 */
 export type PatientScope = 'required' | 'none';
@@ -41,17 +42,25 @@ export interface PatientTool<I extends z.ZodObject = z.ZodObject, O extends z.Zo
 }
 
 /**
- * Declares a {@link PatientTool}. @throws {TypeError} when the name, scope or schemas are unusable
+ * Declares a {@link PatientTool}. @throws {TypeError} when the name or a scope is unusable
  */
 export function definePatientTool<I extends z.ZodObject, O extends z.ZodType>(tool: PatientTool<I, O>): PatientTool<I, O> {
   if (!/^[A-Za-z0-9_.-]{1,128}$/.test(tool.name))
     throw new TypeError(`"name" of a patient tool must match [A-Za-z0-9_.-]{1,128}`);
   if (tool.scope.trim() === '') throw new TypeError(`"scope" of patient tool ${tool.name} is empty`);
+  for (const member of ['scope', 'onward'] as const) {
+    const unusable = parseScopes(tool[member] ?? '').find(({ kind }) => !DEMANDABLE.has(kind));
+    if (unusable) throw new TypeError(`"${member}" of patient tool ${tool.name}: no token can satisfy "${unusable.raw}"`);
+  }
   return tool;
 }
 
-/** True when the operation can change something: declared so, or its scope has c, u, d or write. @see protocol section 6 */
+const DEMANDABLE: ReadonlySet<string> = new Set(['resource', 'hmcp', 'access', 'control']);
+
+/**
+ * True when the operation can change something: declared so, or its scope has c, u, d or write, or cannot be read.
+ * @see protocol section 6
+ */
 export function isEffect(operation: Operation): boolean {
-  if (operation.effect === true) return true;
-  return operation.scope.split(' ').some((scope) => /\bwrite\b/.test(scope) || /\.(\*|[crs]*[cud][crudsw]*)(\?|$)/.test(scope));
+  return operation.effect === true || canChange(parseScopes(operation.scope));
 }

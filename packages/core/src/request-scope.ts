@@ -29,20 +29,6 @@ export interface ScopeFacts {
   readonly signal?: AbortSignal | undefined;
 }
 
-/**
- * Calls declared peers in the scope of the request in hand; what a server hands to its handlers and an agent implements.
- * Rejects with {@link HmcpError}. `timeoutMs` is 30 000 by default.
- * @see protocol section 3
- */
-export interface Outbound {
-  call<I extends z.ZodObject, O extends z.ZodType>(
-    peer: string,
-    contract: PatientTool<I, O>,
-    args: z.input<I>,
-    options?: { signal?: AbortSignal | undefined; timeoutMs?: number | undefined },
-  ): Promise<z.output<O>>;
-}
-
 const storage = new AsyncLocalStorage<RequestScope>();
 const owners = new WeakMap<object, RequestScope>();
 
@@ -61,12 +47,8 @@ export class RequestScope {
   constructor(facts: ScopeFacts) {
     this.facts = facts;
     const { signal } = facts;
-    if (signal?.aborted) this.#controller.abort(signal.reason);
-    else
-      signal?.addEventListener('abort', () => this.#controller.abort(signal.reason), {
-        once: true,
-        signal: this.#controller.signal,
-      });
+    if (signal?.aborted) this.#end(signal.reason);
+    else signal?.addEventListener('abort', () => this.#end(signal.reason), { once: true, signal: this.signal });
   }
 
   /** Aborts when the request ends: released, refused, cancelled or its token expired. */
@@ -74,7 +56,7 @@ export class RequestScope {
     return this.#controller.signal;
   }
 
-  /** True once the answer was released or refused. */
+  /** True once the answer was released or refused, or the request cancelled. */
   get closed(): boolean {
     return this.#closed;
   }
@@ -86,9 +68,13 @@ export class RequestScope {
 
   /** Ends the scope. Idempotent. */
   close(): void {
+    this.#end(new DOMException('the request this work belonged to has ended', 'AbortError'));
+  }
+
+  #end(reason: unknown): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#controller.abort(new DOMException('the request this work belonged to has ended', 'AbortError'));
+    this.#controller.abort(reason);
   }
 
   /** @throws {HmcpError} 40901 when the scope has ended: work that outlives its request makes no calls */
@@ -102,22 +88,27 @@ export class RequestScope {
     );
   }
 
-  /** Marks an object and everything inside it as delivered in this scope. Returns it. */
+  /**
+   * Marks a delivered value (JSON: plain objects and lists) and everything inside it as this scope's; what another scope was
+   * given before stays that scope's. Returns the value.
+   */
   tag<T>(value: T): T {
-    walkObjects(value, (object) => {
+    walkObjects(value, isPlain, (object) => {
       if (!owners.has(object)) owners.set(object, this);
+      return false;
     });
     return value;
   }
 
-  /** True when the value holds an object delivered in another scope: a shared cache or batcher mixed two requests. */
+  /**
+   * True when the value holds an object delivered in another scope: a shared cache or batcher mixed two requests. Looks into
+   * instances, Maps and Sets too. A copy of a row's own texts and numbers leaves no trace; the compartment check is for those.
+   */
   holdsForeign(value: unknown): boolean {
-    let foreign = false;
-    walkObjects(value, (object) => {
+    return walkObjects(value, isAny, (object) => {
       const owner = owners.get(object);
-      if (owner !== undefined && owner !== this) foreign = true;
+      return owner !== undefined && owner !== this;
     });
-    return foreign;
   }
 }
 
@@ -129,18 +120,6 @@ export function currentScope(): RequestScope | undefined {
 /** Runs `fn` outside every scope: for work that belongs to the process, such as fetching keys. */
 export function outsideScope<T>(fn: () => T): T {
   return storage.exit(fn);
-}
-
-function walkObjects(value: unknown, visit: (object: object) => void): void {
-  const seen = new Set<object>();
-  const queue: unknown[] = [value];
-  while (queue.length > 0) {
-    const next = queue.pop();
-    if (typeof next !== 'object' || next === null || seen.has(next)) continue;
-    seen.add(next);
-    visit(next);
-    for (const inner of Object.values(next)) queue.push(inner);
-  }
 }
 
 /**
@@ -161,4 +140,30 @@ export interface Outbound {
     args: z.input<I>,
     options?: { readonly signal?: AbortSignal | undefined; readonly timeoutMs?: number | undefined },
   ): Promise<z.output<O>>;
+}
+
+/** Visits every object inside `value` that `enters` admits, once; stops and returns true when `found` says so. */
+function walkObjects(value: unknown, enters: (object: object) => boolean, found: (object: object) => boolean): boolean {
+  const seen = new Set<object>();
+  const queue: unknown[] = [value];
+  while (queue.length > 0) {
+    const next = queue.pop();
+    if (typeof next !== 'object' || next === null || seen.has(next) || !enters(next)) continue;
+    seen.add(next);
+    if (found(next)) return true;
+    if (next instanceof Map) for (const [key, inner] of next) queue.push(key, inner);
+    else if (next instanceof Set) for (const inner of next) queue.push(inner);
+    for (const inner of Object.values(next)) queue.push(inner);
+  }
+  return false;
+}
+
+/** An instance (a Response, a schema, a logger) belongs to the process: marking it would make every later request a stranger. */
+function isPlain(object: object): boolean {
+  const prototype: unknown = Object.getPrototypeOf(object);
+  return Array.isArray(object) || prototype === null || prototype === Object.prototype;
+}
+
+function isAny(): boolean {
+  return true;
 }

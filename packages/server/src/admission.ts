@@ -47,10 +47,25 @@ export async function admit(inbound: Inbound, env: AgentEnv): Promise<Exclude<De
   return second;
 }
 
-async function askPolicy(who: PatientContext, effect: boolean, inbound: Inbound, env: AgentEnv): Promise<'allow' | 'deny' | 'unavailable'> {
+async function askPolicy(
+  who: PatientContext,
+  effect: boolean,
+  inbound: Inbound,
+  env: AgentEnv,
+): Promise<'allow' | 'deny' | 'unavailable'> {
   const { issuer, subject, clientId, fhirUser, tenant } = inbound.token;
   const operation = operationName(inbound);
-  const question = { issuer, subject, clientId, fhirUser, tenant, fhirServer: who.fhirServer, patient: who.patient, operation, effect };
+  const question = {
+    issuer,
+    subject,
+    clientId,
+    fhirUser,
+    tenant,
+    fhirServer: who.fhirServer,
+    patient: who.patient,
+    operation,
+    effect,
+  };
   try {
     return await askAccessPolicy(env.policy, question, { timeoutMs: env.policyTimeoutMs });
   } catch {

@@ -217,7 +217,8 @@ async function readBody(request: Request): Promise<{ value: unknown } | Response
     return jsonRpc(400, -32700, 'Parse error');
   }
   const parsed = parseStrictJson(text);
-  if (!parsed.ok) return parsed.reason === 'not JSON' ? jsonRpc(400, -32700, 'Parse error') : jsonRpc(400, -32600, 'Invalid Request');
+  if (!parsed.ok)
+    return parsed.reason === 'not JSON' ? jsonRpc(400, -32700, 'Parse error') : jsonRpc(400, -32600, 'Invalid Request');
   // One POST is one message: a batch could carry two patients. @see protocol section 3
   if (Array.isArray(parsed.value) || typeof parsed.value !== 'object' || parsed.value === null)
     return jsonRpc(400, -32600, 'Invalid Request');

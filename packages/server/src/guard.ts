@@ -273,6 +273,7 @@ class TransportGuard {
           code: downstream.code,
           check: downstream.check,
           reason: 'a hop behind this one refused',
+          peer: downstream.data.by,
         });
         return { error: wireError(downstream) };
       }
@@ -389,7 +390,9 @@ class TransportGuard {
     if (!context || !scope) return this.#write(message, options);
     const params = message.params ?? {};
     const said =
-      typeof params.message === 'string' ? { content: [{ type: 'text', text: params.message }] } : { structuredContent: params.data };
+      typeof params.message === 'string'
+        ? { content: [{ type: 'text', text: params.message }] }
+        : { structuredContent: params.data };
     const examined = examineResult('tools/call', said, context, undefined);
     const unverifiable = examined.inside && examined.unverifiable > 0 && this.#options.env.unverifiable === 'withhold';
     if (!examined.inside || unverifiable || scope.holdsForeign(params)) {
@@ -565,4 +568,3 @@ function isVersionData(data: unknown): boolean {
     typeof data === 'object' && data !== null && Object.keys(data).every((key) => key === 'supported' || key === 'requested')
   );
 }
-

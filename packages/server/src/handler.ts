@@ -170,14 +170,15 @@ async function inspect(factory: McpServerFactory, env: AgentEnv, known: Declarat
         const name = entry[key] ?? '';
         if (declarations.find(kind, name)) continue;
         missing.push(`${kind}/${name}`);
-        env.log?.warn({ method: kind, tool: name }, 'an operation is undeclared and answers 40303: declare it with patientTool or in `operations`');
+        env.log?.warn(
+          { method: kind, tool: name },
+          'an operation is undeclared and answers 40303: declare it with patientTool or in `operations`',
+        );
       }
     }
     await server.close();
   } catch (error) {
-    env.log?.warn({ err: error },
-      'the server factory could not be inspected at start',
-    );
+    env.log?.warn({ err: error }, 'the server factory could not be inspected at start');
   }
   return missing;
 }

@@ -1,4 +1,11 @@
-export { type AgentDefinition, type AgentEnv, defineAgent, type NoticeFields, type ServerLog, type ServerNotice } from './define-agent.js';
+export {
+  type AgentDefinition,
+  type AgentEnv,
+  defineAgent,
+  type NoticeFields,
+  type ServerLog,
+  type ServerNotice,
+} from './define-agent.js';
 export type { FhirClient, FhirResource } from './fhir.js';
 export { MAX_BODY_BYTES } from './gate.js';
 export { createHmcpHandler, type HmcpHandler } from './handler.js';

@@ -1,4 +1,13 @@
-import { type Binding, type CompartmentVerdict, checkCompartment, checkText, combineVerdicts, type Operation, type PatientContext, PROTOCOL_VERSION } from '@hmcp/core';
+import {
+  type Binding,
+  type CompartmentVerdict,
+  checkCompartment,
+  checkText,
+  combineVerdicts,
+  type Operation,
+  type PatientContext,
+  PROTOCOL_VERSION,
+} from '@hmcp/core';
 
 /** What examining an answer found: FHIR types, counts and unverifiable parts, or the fixed reason to withhold it. */
 export type Examination = Extract<CompartmentVerdict, { inside: true }> | { readonly inside: false; readonly reason: string };
@@ -21,7 +30,8 @@ export function examineResult(
   const options = { patient: context, sourceBase: context.fhirServer };
   const output = operation?.output;
   if (!FRAMED.includes(method)) {
-    if (output !== undefined && !output.safeParse(said).success) return { inside: false, reason: 'the result does not satisfy the declared output' };
+    if (output !== undefined && !output.safeParse(said).success)
+      return { inside: false, reason: 'the result does not satisfy the declared output' };
     return checkCompartment(said, { ...options, declared: output !== undefined });
   }
   if (structuredContent !== undefined && output !== undefined && !output.safeParse(structuredContent).success) {

@@ -102,7 +102,8 @@ function strictLines(answer: (error: object) => void): Transform {
         const text = line.toString('utf8').trim();
         if (text === '') continue;
         const parsed = parseStrictJson(text);
-        if (!parsed.ok) fault(parsed.reason === 'not JSON' ? -32700 : -32600, parsed.reason === 'not JSON' ? 'Parse error' : 'Invalid Request');
+        if (!parsed.ok)
+          fault(parsed.reason === 'not JSON' ? -32700 : -32600, parsed.reason === 'not JSON' ? 'Parse error' : 'Invalid Request');
         else if (Array.isArray(parsed.value)) fault(-32600, 'Invalid Request');
         else this.push(`${text}\n`);
       }

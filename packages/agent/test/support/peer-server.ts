@@ -1,5 +1,5 @@
 import { createServer, type IncomingHttpHeaders, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Server as TcpServer } from 'node:net';
 import { META, PlainEnvelope, patientKey } from '@hmcp/core';
 import { toNodeHandler } from '@modelcontextprotocol/node';
 import { type CallToolResult, createMcpHandler, McpServer, ProtocolError } from '@modelcontextprotocol/server';
@@ -96,7 +96,7 @@ export async function startPeer(options: { legacy?: boolean } = {}): Promise<Tes
   return peer;
 }
 
-export async function listen(http: Server): Promise<string> {
+export async function listen(http: Server | TcpServer): Promise<string> {
   await new Promise<void>((resolve) => http.listen(0, '127.0.0.1', resolve));
   return `http://127.0.0.1:${(http.address() as AddressInfo).port}/mcp`;
 }
@@ -138,8 +138,8 @@ async function answer(peer: TestPeer, meta: Meta, patient: string) {
   const foreign = observation('pt-bo-0815', 99);
   const own = observation(patient);
   const structuredContent: Record<string, unknown> = { results: [behaviour === 'foreign-observation' ? foreign : own] };
-  if (behaviour === 'unknown-type') structuredContent['results'] = [{ ...own, resourceType: 'Horoscope' }];
-  if (behaviour === 'wrong-shape') structuredContent['results'] = 'none';
+  if (behaviour === 'unknown-type') structuredContent.results = [{ ...own, resourceType: 'Horoscope' }];
+  if (behaviour === 'wrong-shape') structuredContent.results = 'none';
   const content: object[] = [{ type: 'text', text: JSON.stringify(structuredContent) }];
   if (behaviour === 'foreign-in-text') content.push({ type: 'text', text: ` ${JSON.stringify([foreign])}` });
   if (behaviour === 'foreign-mention') content.push({ type: 'text', text: 'compare with Patient/pt-bo-0815 please' });

@@ -1,0 +1,191 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { startWorld, type World } from '@hmcp/cli/world';
+import { chooseCharts, type Records, RecordsError, recordsOf, TooFewCharts } from '@hmcp/clinic';
+import { ByteCounter } from './byte-counter.js';
+import { Expectations } from './expectations.js';
+import { audited } from './scene-audit.js';
+import { chain } from './scene-chain.js';
+import { danger } from './scene-danger.js';
+import { launch } from './scene-launch.js';
+import { refusals } from './scene-refusals.js';
+import type { Teller } from './teller.js';
+import { Trail } from './trail.js';
+
+/** How the story is played. */
+export interface PlayOptions {
+  readonly teller: Teller;
+  readonly data: string | undefined;
+  readonly keep: boolean;
+}
+
+/** Agents whose answers must never hold anything of the other patient. */
+const PROTECTED = ['triage', 'labs', 'medications', 'night-lab', 'portal', 'fhir'];
+
+/** Plays every scene. @returns the exit code */
+export async function play({ teller, data: folder, keep }: PlayOptions): Promise<number> {
+  const began = performance.now();
+  const data = folder === undefined ? undefined : resolve(folder);
+  let records: Records;
+  let charts: ReturnType<typeof chooseCharts>;
+  try {
+    records = await recordsOf(data);
+    charts = chooseCharts(records);
+  } catch (error) {
+    if (!(error instanceof TooFewCharts || error instanceof RecordsError)) throw error;
+    process.stderr.write(`${error.message}\n`);
+    return 2;
+  }
+  const { a, b, oneFamilyName } = charts;
+  teller.say(
+    `Records: ${data === undefined ? 'the synthetic people this project ships' : `the folder ${folder}`}. Patient A is ${a.patient.name}; the other one is ${b.patient.name}${oneFamilyName ? ', of the same family name' : ''}.`,
+  );
+
+  const state = await mkdtemp(join(tmpdir(), 'hmcp-story-'));
+  const counter = new ByteCounter(records, b.patient.id);
+  const expectations = new Expectations(teller, state);
+  let world: World | undefined;
+  let stopped = false;
+  const interrupt = (): void => {
+    stopped = true;
+    void (world?.close() ?? Promise.resolve()).then(() => process.exit(130));
+  };
+  process.once('SIGINT', interrupt);
+  process.once('SIGTERM', interrupt);
+  try {
+    world = await startWorld({
+      records,
+      data,
+      state,
+      closedTo: [a.patient.id],
+      extras: [
+        { name: 'front-desk', module: program('bare-server'), audits: false },
+        {
+          name: 'reference-lab',
+          module: program('faulty-labs'),
+          scope: 'patient/Observation.rs',
+          calledBy: ['triage'],
+          audits: false,
+        },
+        { name: 'night-lab', module: program('night-lab'), scope: 'patient/Observation.rs', calledBy: ['triage'] },
+      ],
+      logLevel: 'error',
+      record: counter.see,
+    });
+    const ready = (performance.now() - began) / 1000;
+    const { facts } = world;
+    teller.say(`${facts.parties.length} processes are ready after ${ready.toFixed(1)} s, each on its own port of this machine.`);
+    teller.event({
+      type: 'ready',
+      processes: facts.parties.length,
+      seconds: Number(ready.toFixed(1)),
+      records: data === undefined ? 'shipped' : 'folder',
+    });
+
+    const stage = { teller, expectations, facts, records, a: a.patient, b: b.patient, counter, trail: new Trail(facts) };
+    await danger(stage);
+    const launched = await launch(stage);
+    await chain(stage, launched);
+    await refusals(stage, launched);
+    const verified = await audited(stage);
+
+    const leaked = PROTECTED.reduce((sum, party) => sum + counter.bytes(party), 0);
+    expectations.equal('bytes of the other patient that left a protected hop', leaked, 0);
+    expectations.truthy('the counter counts: bytes the bare server sent', counter.bytes('front-desk') > 0);
+    expectations.truthy('the counter counts: bytes the faulty laboratory sent', counter.bytes('reference-lab') > 0);
+    const seconds = (performance.now() - began) / 1000;
+    const { failed } = expectations;
+    teller.event({
+      type: 'done',
+      ok: failed === 0,
+      expectations: expectations.count,
+      failed,
+      requests: counter.requests,
+      hops: expectations.hops,
+      refusals: expectations.refusals,
+      audit: verified,
+      otherPatientBytes: leaked,
+      seconds: Number(seconds.toFixed(1)),
+    });
+    teller.block(
+      endCard({
+        requests: counter.requests,
+        hops: expectations.hops,
+        refusals: expectations.refusals,
+        verified,
+        leaked,
+        bare: counter.bytes('front-desk'),
+        faulty: counter.bytes('reference-lab'),
+        seconds,
+        failed,
+        count: expectations.count,
+      }),
+    );
+    if (keep) await keepRunning(world, teller);
+    return failed === 0 ? 0 : 1;
+  } catch (error) {
+    if (stopped) return 130;
+    throw error;
+  } finally {
+    process.off('SIGINT', interrupt);
+    process.off('SIGTERM', interrupt);
+    await world?.close();
+    if (expectations.failed === 0 && !keep) await rm(state, { recursive: true, force: true });
+  }
+}
+
+function program(name: string): string {
+  return fileURLToPath(new URL(`./${name}.js`, import.meta.url));
+}
+
+interface Figures {
+  readonly requests: number;
+  readonly hops: number;
+  readonly refusals: number;
+  readonly verified: number;
+  readonly leaked: number;
+  readonly bare: number;
+  readonly faulty: number;
+  readonly seconds: number;
+  readonly failed: number;
+  readonly count: number;
+}
+
+function endCard(figures: Figures): string[] {
+  const bytes = (count: number): string => `${count.toLocaleString('en')} bytes`;
+  const rows: [string, string][] = [
+    ['expectations held', `${figures.count - figures.failed} of ${figures.count}`],
+    ['HTTP requests', figures.requests.toLocaleString('en')],
+    ['decisions at hops', String(figures.hops)],
+    ['refusals', String(figures.refusals)],
+    ['audit records verified', String(figures.verified)],
+    ['other patient: left a protected hop', bytes(figures.leaked)],
+    ['other patient: sent by the bare server', bytes(figures.bare)],
+    ['other patient: sent by the faulty laboratory', bytes(figures.faulty)],
+    ['seconds', figures.seconds.toFixed(1)],
+  ];
+  return [
+    '',
+    `   ${'─'.repeat(70)}`,
+    ...rows.map(([what, value]) => `   ${what.padEnd(48)}${value.padStart(22)}`),
+    `   ${'─'.repeat(70)}`,
+    '   Try next, the first in a terminal of its own:',
+    '     npm run dev',
+    `     npm run -s hmcp -- call triage assess '{"reason":"follow-up"}'              served`,
+    `     npm run -s hmcp -- call labs list-results '{"patientId":"somebody-else"}'   refused 40903`,
+  ];
+}
+
+async function keepRunning(world: World, teller: Teller): Promise<void> {
+  const { facts } = world;
+  teller.block([
+    '',
+    '   The clinic keeps running. Stop it with Ctrl-C.',
+    ...facts.parties.map(({ name, url }) => `     ${name.padEnd(22)}${url}`),
+    ...facts.accounts.map(({ username, password, name }) => `     sign in as ${username} / ${password} (${name})`),
+    `     state: ${facts.state}`,
+  ]);
+  await world.failed;
+}

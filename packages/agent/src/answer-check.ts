@@ -1,0 +1,97 @@
+import { checkBinding, HmcpError, META, patientKey } from '@hmcp/core';
+import type { BoundRequest } from './bound-request.js';
+import type { JsonRpcMessage } from './instrument.js';
+import { CACHED_BY_SDK } from './methods.js';
+import type { ResolvedPeer } from './peers.js';
+import { checkResult } from './result-check.js';
+
+const ENDED = 'the request ended before its answer came';
+
+/**
+ * Judges what a peer answered: gives the answer to deliver, or the JSON-RPC error that settles the call instead. Its record is
+ * durable before it is given; a refusal of a later hop keeps its code and who refused; of a dropped answer nothing is left.
+ * @see protocol sections 2.4 and 4
+ */
+export async function judgeAnswer(request: BoundRequest, peer: ResolvedPeer | undefined, message: JsonRpcMessage) {
+  try {
+    if (request.hop.scope.closed) throw await request.drop(40901, ENDED);
+    if (message.error !== undefined) return await judgeError(request, message, message.error);
+    return await judgeResult(request, peer, message);
+  } catch (error) {
+    const refusal = error instanceof HmcpError ? error : await request.drop(40903, 'the answer could not be checked');
+    const { code, data } = request.fail(refusal);
+    return { ...answerTo(message), error: { code, message: refusal.message, data } };
+  }
+}
+
+async function judgeError(request: BoundRequest, message: JsonRpcMessage, error: NonNullable<JsonRpcMessage['error']>) {
+  const { hop, ledger } = request;
+  const relayed = HmcpError.from(error);
+  // On a pipe a token or scope fault has no HTTP status: it is this process's own token that was refused.
+  if (relayed?.code === 40100 || relayed?.code === 40300) {
+    throw await request.refuse(ledger.refusal(hop.scope, 40302, 'peer', 'the peer refused the token'));
+  }
+  if (relayed !== undefined) throw await request.refuse(relayed);
+  const code = Number.isSafeInteger(error.code) ? error.code : -32603;
+  await ledger.failed(hop, code);
+  return { ...answerTo(message), error: { code, message: 'the peer answered with an error' } };
+}
+
+async function judgeResult(request: BoundRequest, peer: ResolvedPeer | undefined, message: JsonRpcMessage) {
+  const { hop, ledger, frame } = request;
+  const { scope } = hop;
+  const result = record(message.result);
+  if (result.resultType === 'input_required') throw await request.drop(40903, 'a request of the server stood in its answer');
+  const fault = await bindingFault(request, peer, result._meta);
+  if (fault !== undefined) throw await request.drop(fault, 'the binding is missing or names another context');
+  const verdict = checkResult(result, { patient: scope.facts.context, contract: frame !== undefined });
+  if (!verdict.inside) throw await request.drop(40903, verdict.reason);
+  await ledger.answered(hop, verdict, result.isError === true);
+  if (scope.closed) throw await request.drop(40901, ENDED);
+  return withoutCaching(hop.event.method, { ...answerTo(message), result: scope.tag(result) });
+}
+
+/**
+ * Whether a notification that belongs to a request may be delivered; when not, it is dropped and recorded, and the request
+ * goes on. After the request ended none is.
+ * @see protocol sections 2.4 and 3
+ */
+export async function admitNotification(request: BoundRequest, peer: ResolvedPeer | undefined, message: JsonRpcMessage) {
+  const { hop, ledger } = request;
+  const params = record(message.params);
+  const fault = await bindingFault(request, peer, params._meta);
+  const verdict = checkResult(params, { patient: hop.scope.facts.context, contract: false });
+  if (hop.scope.closed) return false;
+  if (fault === undefined && verdict.inside) return true;
+  const reason = verdict.inside ? 'a notification without the binding of its request' : verdict.reason;
+  await ledger.dropped(hop, fault ?? 40903, reason);
+  return false;
+}
+
+/** `undefined` when what came back is bound to this request, or nobody promised that it would be. */
+async function bindingFault(request: BoundRequest, peer: ResolvedPeer | undefined, meta: unknown) {
+  if (peer?.kind !== 'hmcp') return undefined;
+  const { context, envelope } = request.hop.scope.facts;
+  const intent = envelope.intent.id;
+  return checkBinding(record(meta)[META.context], { pk: await patientKey(intent, context), intent, by: peer.resource });
+}
+
+/**
+ * The answer marked as not to be kept: SDK clients key their cache by method and URI only, so one patient's resource would be
+ * served to the next.
+ * @see protocol section 3, "caches"
+ */
+export function withoutCaching(method: string, message: JsonRpcMessage): JsonRpcMessage {
+  const { result } = message;
+  if (typeof result !== 'object' || result === null) return message;
+  if (!CACHED_BY_SDK.has(method) && !('ttlMs' in result) && !('cacheScope' in result)) return message;
+  return { ...message, result: { ...result, ttlMs: 0, cacheScope: 'private' } };
+}
+
+function answerTo(message: JsonRpcMessage): JsonRpcMessage {
+  return { jsonrpc: '2.0', ...(message.id === undefined ? {} : { id: message.id }) };
+}
+
+function record(value: unknown): Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null ? (value as Readonly<Record<string, unknown>>) : {};
+}
