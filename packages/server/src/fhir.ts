@@ -120,7 +120,10 @@ export function scopedFhir(scope: RequestScope, env: AgentEnv): FhirClient {
         const bundle: Json = await get(next, type, 's');
         if (bundle.resourceType !== 'Bundle') throw refuse(50301, 'peer', 'the FHIR server sent no Bundle');
         const entries = Array.isArray(bundle.entry) ? bundle.entry.filter(isJsonObject) : [];
-        found.push(...entries.map(({ resource }) => own(resource)).filter(({ resourceType }) => resourceType === type));
+        for (const { resource } of entries) {
+          const row = isJsonObject(resource) && resource.resourceType !== 'OperationOutcome' ? own(resource) : undefined;
+          if (row?.resourceType === type) found.push(row);
+        }
         next = nextPage(bundle);
       }
       return found;

@@ -17,6 +17,8 @@ import { refusalOnWire, scrub, type WireError, wireError } from './wire-error.js
 export interface GuardOptions {
   readonly env: AgentEnv;
   declarations(): Declarations;
+  /** On a pipe: settles when the declarations are complete; requests wait for it. */
+  readonly ready?: Promise<unknown> | undefined;
   /** On a pipe: the token that pins the whole process to one patient. */
   readonly accessToken?: string | undefined;
 }
@@ -87,8 +89,10 @@ class TransportGuard {
   receive(message: Message, extra: MessageExtraInfo | undefined, deliver: Deliver): void {
     const { id, method } = message;
     if (typeof method !== 'string') return;
-    if (id === undefined) void this.#notified({ ...message, method }, extra, deliver);
-    else if (typeof id === 'string' || typeof id === 'number') void this.#requested({ ...message, id, method }, extra, deliver);
+    if (id === undefined) {
+      const noted = this.#notified({ ...message, method }, extra, deliver);
+      gatedExchange(extra)?.deciding.push(noted);
+    } else if (typeof id === 'string' || typeof id === 'number') void this.#requested({ ...message, id, method }, extra, deliver);
     else void this.#write({ jsonrpc: '2.0', id: null, error: { code: -32600, message: 'Invalid Request' } }).catch(ignore);
   }
 
@@ -152,6 +156,7 @@ class TransportGuard {
         );
       }
       const exchange = found instanceof Promise ? await found : found;
+      if (found instanceof Promise) await this.#options.ready;
       if (exchange === HANDSHAKE) this.#shake(message, extra, deliver);
       else if (exchange === undefined) await this.#unknown();
       else await this.#decide(message, exchange, extra, deliver);

@@ -33,13 +33,20 @@ export interface HmcpHandler {
   close(): Promise<void>;
 }
 
-const factories = new WeakMap<HmcpHandler, McpServerFactory>();
+/** What a carrier needs that guards the wire itself (stdio). */
+interface Unguarded {
+  readonly factory: McpServerFactory;
+  /** Complete once the handler's `undeclared` has resolved. */
+  readonly known: Declarations;
+}
 
-/** The factory behind a handler, for a carrier that guards the wire itself (stdio). */
-export function unguardedFactory(handler: HmcpHandler): McpServerFactory {
-  const factory = factories.get(handler);
-  if (!factory) throw new TypeError('an agent must create its handler with createHmcpHandler');
-  return factory;
+const unguarded = new WeakMap<HmcpHandler, Unguarded>();
+
+/** The factory behind a handler. @throws {TypeError} when {@link createHmcpHandler} did not make it */
+export function behindHandler(handler: HmcpHandler): Unguarded {
+  const found = unguarded.get(handler);
+  if (!found) throw new TypeError('an agent must create its handler with createHmcpHandler');
+  return found;
 }
 
 /**
@@ -153,7 +160,7 @@ export function createHmcpHandler(factory: McpServerFactory, env: AgentEnv): Hmc
     notify: mcp.notify,
     close: () => mcp.close(),
   };
-  factories.set(handler, factory);
+  unguarded.set(handler, { factory, known });
   return handler;
 }
 

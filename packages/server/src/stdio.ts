@@ -2,7 +2,7 @@ import { Transform, type Writable } from 'node:stream';
 import { StdioServerTransport, serveStdio as serveMcpStdio } from '@modelcontextprotocol/server/stdio';
 import type { AgentDefinition, AgentEnv } from './define-agent.js';
 import { guardTransport } from './guard.js';
-import { unguardedFactory } from './handler.js';
+import { behindHandler } from './handler.js';
 import { type Json, MAX_BODY_BYTES, readMessage } from './message.js';
 import { Declarations, declarationsOf } from './operations.js';
 import { announce, serverOf } from './server-of.js';
@@ -22,13 +22,14 @@ export interface StdioOptions {
  */
 export function serveStdio(agent: AgentDefinition, env: AgentEnv, options: StdioOptions = {}): { close(): Promise<void> } {
   const handler = agent.create(env);
-  const factory = unguardedFactory(handler);
-  let declarations = new Declarations(env.operations);
+  const { factory, known } = behindHandler(handler);
+  let declarations = known;
   const stdout = options.stdout ?? process.stdout;
   const checked = (options.stdin ?? process.stdin).pipe(strictLines((error) => stdout.write(`${JSON.stringify(error)}\n`)));
   const wire = guardTransport(new StdioServerTransport(checked, stdout), {
     env,
     declarations: () => declarations,
+    ready: handler.undeclared,
     accessToken: options.accessToken ?? process.env.HMCP_ACCESS_TOKEN,
   });
   const served = serveMcpStdio(
