@@ -110,7 +110,7 @@ type PublicKey = NonNullable<ClientRegistration['jwks']>['keys'][number];
 
 const START_MS = 15_000;
 
-/** Scopes a developer's launch asks for: everything the world's agents can serve. */
+/** Scopes a developer's launch asks for: everything the world's agents can serve; those of extras are added. */
 export const DEVELOPER_SCOPE =
   'launch/patient openid fhirUser offline_access patient/hmcp:read patient/Patient.rs patient/Observation.rs patient/MedicationRequest.rs';
 
@@ -247,13 +247,15 @@ async function planWorld(
     clientId: 'hmcp-cli',
     redirectUri: `${issuer}/callback-of-hmcp-cli`,
     keyFile: join(state, 'keys', 'hmcp-cli.jwks.json'),
-    scope: DEVELOPER_SCOPE,
+    scope: [...new Set([DEVELOPER_SCOPE, ...extras.map(({ scope }) => scope ?? '')].join(' ').split(' ').filter(Boolean))].join(
+      ' ',
+    ),
   };
   const developerKey = await keptKey(developer.keyFile, developer.clientId);
   clients.push({
     clientId: developer.clientId,
     name: 'hmcp call',
-    scope: DEVELOPER_SCOPE,
+    scope: developer.scope,
     jwks: { keys: [developerKey.publicKey] },
     redirectUris: [developer.redirectUri],
     targets: resources.map(({ name }) => url(name)),

@@ -2,10 +2,10 @@ import { checkCompartment, HmcpError } from '@hmcp/core';
 import type { RequestScope } from '@hmcp/core/request-scope';
 import type { AgentEnv } from './define-agent.js';
 
-/** A FHIR resource as JSON. */
-export interface FhirResource {
-  readonly resourceType: string;
-  readonly id?: string;
+/** A FHIR resource of one type, as JSON. */
+export interface FhirResource<T extends string = string> {
+  readonly resourceType: T;
+  readonly id: string;
   readonly [member: string]: unknown;
 }
 
@@ -16,9 +16,12 @@ export interface FhirResource {
  */
 export interface FhirClient {
   /** Reads one resource. */
-  read(type: string, id: string): Promise<FhirResource>;
-  /** Searches one type; `patient=` is added here and may not be among the parameters. All pages are fetched (at most 50). */
-  search(type: string, parameters?: Readonly<Record<string, string | undefined>>): Promise<FhirResource[]>;
+  read<T extends string>(type: T, id: string): Promise<FhirResource<T>>;
+  /**
+   * Searches one type; `patient=` is added here and may not be among the parameters. All pages are fetched (at most 50).
+   * An answer that holds another type is refused.
+   */
+  search<T extends string>(type: T, parameters?: Readonly<Record<string, string | undefined>>): Promise<FhirResource<T>[]>;
 }
 
 const TYPE = /^[A-Z][A-Za-z]{1,63}$/;
@@ -77,15 +80,15 @@ export function scopedFhir(scope: RequestScope, env: AgentEnv): FhirClient {
   }
 
   return {
-    async read(type, id) {
+    async read<T extends string>(type: T, id: string) {
       if (!TYPE.test(type) || !ID.test(id)) throw refuse(40302, 'peer', 'no such resource');
-      const resource = (await get(new URL(`${base}/${type}/${id}`), `patient/${type}.r`)) as FhirResource;
+      const resource = await get(new URL(`${base}/${type}/${id}`), `patient/${type}.r`);
       own(resource);
-      if (resource.resourceType !== type || resource.id !== id)
+      if (!isOfType(resource, type) || resource.id !== id)
         throw refuse(40302, 'peer', 'the FHIR server answered with another resource');
       return resource;
     },
-    async search(type, parameters = {}) {
+    async search<T extends string>(type: T, parameters: Readonly<Record<string, string | undefined>> = {}) {
       if (!TYPE.test(type)) throw refuse(40302, 'peer', 'no such type');
       const url = new URL(`${base}/${type}`);
       url.searchParams.set(type === 'Patient' ? '_id' : 'patient', context.patient);
@@ -93,16 +96,17 @@ export function scopedFhir(scope: RequestScope, env: AgentEnv): FhirClient {
         if (BEYOND.test(name)) throw refuse(40903, 'argument', 'a search parameter reaches beyond the patient');
         if (value !== undefined) url.searchParams.append(name, value);
       }
-      const found: FhirResource[] = [];
+      const found: FhirResource<T>[] = [];
       let next: URL | undefined = url;
       for (let page = 0; next !== undefined && page < MAX_PAGES; page++) {
         const bundle = (await get(next, `patient/${type}.s`)) as {
-          entry?: { resource?: FhirResource }[];
+          entry?: { resource?: { resourceType?: unknown } }[];
           link?: { relation: string; url: string }[];
         };
         for (const { resource } of bundle.entry ?? []) {
           if (resource === undefined || resource.resourceType === 'OperationOutcome') continue;
           own(resource);
+          if (!isOfType(resource, type)) throw refuse(40302, 'peer', 'the FHIR server answered with another type');
           found.push(resource);
         }
         const following = bundle.link?.find(({ relation }) => relation === 'next')?.url;
@@ -113,4 +117,9 @@ export function scopedFhir(scope: RequestScope, env: AgentEnv): FhirClient {
       return found;
     },
   };
+}
+
+function isOfType<T extends string>(value: unknown, type: T): value is FhirResource<T> {
+  const resource = value as Partial<FhirResource> | null;
+  return typeof resource === 'object' && resource?.resourceType === type && typeof resource.id === 'string';
 }
