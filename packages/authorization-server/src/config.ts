@@ -149,8 +149,11 @@ export type AuthorizationServerConfigInput = z.input<typeof AuthorizationServerC
 export function parseConfig(value: unknown): AuthorizationServerConfig {
   const parsed = AuthorizationServerConfig.safeParse(value);
   if (parsed.success) return parsed.data;
-  const faults = parsed.error.issues.map(
-    (issue) => `"${issue.path.join('.')}" ${issue.code === 'custom' ? issue.message : issue.code.replaceAll('_', ' ')}`,
-  );
+  const faults = parsed.error.issues.map((issue) => `"${issue.path.join('.')}" ${describe(issue)}`);
   throw new TypeError(`the configuration of the authorization server is not usable: ${faults.join('; ')}`);
+}
+
+function describe(issue: z.core.$ZodIssue): string {
+  if (issue.code === 'unrecognized_keys') return `has unknown keys: ${issue.keys.join(', ')}`;
+  return issue.code === 'custom' ? issue.message : issue.code.replaceAll('_', ' ');
 }

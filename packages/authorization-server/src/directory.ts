@@ -20,7 +20,9 @@ export interface Directory {
 /** A {@link Directory} of the accounts and people of a configuration. */
 export function createDirectory({ accounts, people }: Pick<AuthorizationServerConfig, 'accounts' | 'people'>): Directory {
   const byUsername = new Map(accounts.map((account) => [account.username, account]));
-  const sorted = [...people].sort((a, b) => a.name.localeCompare(b.name, 'en') || a.birthDate.localeCompare(b.birthDate));
+  const sorted = [...people].sort(
+    (a, b) => a.name.localeCompare(b.name, 'en', { numeric: true }) || a.birthDate.localeCompare(b.birthDate),
+  );
   const withdrawn = new Set<string>();
   const key = (username: string, id: string) => JSON.stringify([username, id]);
   const mayOpen = (account: Account, id: string) =>

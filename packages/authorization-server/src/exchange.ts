@@ -6,7 +6,10 @@ import type { ContextClaims } from './mint.js';
 /** RFC 8693 identifier of an access token. */
 export const ACCESS_TOKEN_TYPE = 'urn:ietf:params:oauth:token-type:access_token';
 
-/** Parameters that would let a caller choose whose record is opened or who acted; their presence is a refusal. */
+/**
+ * Parameters that would let a caller choose whose record is opened or who acted, and a seal, which this server cannot verify:
+ * their presence is a refusal, for a token minted as if they had not been there would mean something else.
+ */
 export const FORBIDDEN_PARAMETERS = [
   'patient',
   'encounter',
@@ -16,6 +19,7 @@ export const FORBIDDEN_PARAMETERS = [
   'actor_token',
   'actor_token_type',
   'audience',
+  'hmcp_seal',
 ] as const;
 
 /** Every parameter an exchange request is read for. */

@@ -21,6 +21,7 @@ declare module 'oidc-provider' {
     get(header: string): string;
     set(header: string, value: string): void;
     set(headers: Record<string, string>): void;
+    remove(header: string): void;
     redirect(url: string): void;
     readonly oidc: {
       readonly provider: Provider;

@@ -50,7 +50,7 @@ legend { padding: 0; margin-bottom: .5rem; font-weight: 600; }
 .rows label { display: grid; grid-template-columns: auto 1fr auto; gap: 0 .875rem; align-items: center; padding: .75rem 1rem; font-weight: 400; cursor: pointer; }
 .rows label:hover, .rows label:has(:checked) { background: var(--wash); }
 .rows label:has(:focus-visible) { outline: 3px solid var(--accent); outline-offset: -3px; }
-.rows input { width: 1.125rem; height: 1.125rem; margin: 0; accent-color: var(--accent); }
+.rows input { grid-row: 1 / span 2; width: 1.125rem; height: 1.125rem; margin: 0; accent-color: var(--accent); }
 .name { font-weight: 600; overflow-wrap: anywhere; }
 .facts { grid-column: 2; color: var(--soft); font-size: .9375rem; font-variant-numeric: tabular-nums; }
 .tail { grid-column: 3; grid-row: 1 / span 2; color: var(--soft); font-size: .875rem; font-variant-numeric: tabular-nums; white-space: nowrap; }
@@ -68,7 +68,8 @@ button { padding: .625rem 1.25rem; font: inherit; font-weight: 600; color: var(-
 button.main { color: #fff; background: var(--accent); }
 button:hover { background: var(--wash); }
 button.main:hover { background: #00454a; }
-button:focus-visible, input:focus-visible, h1:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
+button:focus-visible, input:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
+h1:focus { outline: 0; }
 .rows input:focus-visible { outline: 0; }
 @media (max-width: 30rem) { main { padding: 1.25rem; } .rows label { grid-template-columns: auto 1fr; } .tail { grid-column: 2; grid-row: auto; } .permission { grid-column: 2; } }
 `;

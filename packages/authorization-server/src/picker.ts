@@ -38,6 +38,7 @@ export function patientPage(facts: {
   const found = people.filter((person) => matches(person, search));
   const shown = found.slice(0, MOST_ROWS);
   const searchable = people.length > MOST_ROWS;
+  const seeking = searchable && (search === '' || shown.length === 0);
   return {
     title: 'Choose a patient',
     step: 'patient',
@@ -49,7 +50,7 @@ ${
   searchable
     ? html`<form class="search" role="search" method="post" action="${facts.action}">
 <div><label for="search">Name or date of birth</label>
-<input id="search" name="search" type="search" value="${search}" autocomplete="off" spellcheck="false"></div>
+<input id="search" name="search" type="search" value="${search}" autocomplete="off" spellcheck="false"${seeking ? html` autofocus` : undefined}></div>
 <button name="do" value="search">Search</button>
 </form>`
     : undefined
@@ -57,7 +58,7 @@ ${
 <form method="post" action="${facts.action}">
 <fieldset>
 <legend>${searchable ? 'People found' : 'Your patients'}</legend>
-${shown.length === 0 ? html`<p class="alert" role="status">Nobody of this name or date of birth is among your patients.</p>` : html`<ul class="rows">${shown.map(patientRow)}</ul>`}
+${shown.length === 0 ? html`<p class="note" role="status">Nobody of this name or date of birth is among your patients.</p>` : html`<ul class="rows">${shown.map((person, index) => patientRow(person, index === 0 && !seeking))}</ul>`}
 ${found.length > shown.length ? html`<p class="note" role="status">${shown.length} of ${found.length} people are shown. Search to see the others.</p>` : undefined}
 </fieldset>
 <div class="actions">
@@ -68,11 +69,11 @@ ${shown.length === 0 ? undefined : html`<button class="main" name="do" value="pi
   };
 }
 
-function patientRow(person: Person, index: number): Html {
+function patientRow(person: Person, focus: boolean): Html {
   return html`<li><label>
-<input type="radio" name="patient" value="${person.id}" required${index === 0 ? html` autofocus` : undefined}>
+<input type="radio" name="patient" value="${person.id}" required${focus ? html` autofocus` : undefined}>
 <span class="name">${person.name}</span>
-<span class="facts">born ${birthDate(person)}${person.gender === undefined ? undefined : `, ${person.gender}`}</span>
+<span class="facts">${facts(person)}</span>
 ${person.identifierLast4 === undefined ? undefined : html`<span class="tail">identifier ending ${person.identifierLast4}</span>`}
 </label></li>
 `;
@@ -83,11 +84,14 @@ function matches(person: Person, search: string): boolean {
   return words.every((word) => person.name.toLowerCase().includes(word) || person.birthDate.startsWith(word));
 }
 
-function birthDate(person: Person): Html {
-  return html`<time datetime="${person.birthDate}">${person.birthDate}</time>`;
+function facts({ birthDate, gender = 'unknown' }: Person): Html {
+  return html`born <time datetime="${birthDate}">${birthDate}</time>${gender === 'unknown' ? undefined : `, ${gender}`}`;
 }
 
-/** The person sees whose record it is and what may be done with it, takes permissions away if need be, and allows or denies. */
+/**
+ * The person sees whose record it is and what may be done with it, takes permissions away if need be, and allows or denies.
+ * The heading has the focus, not "Allow": an Enter too many on the page before must not open a record.
+ */
 export function consentPage(facts: {
   readonly action: string;
   readonly client: string;
@@ -103,7 +107,7 @@ export function consentPage(facts: {
     step: 'consent',
     signedInAs: facts.signedInAs,
     content: html`${patient === undefined ? undefined : html`<p class="step">Step 2 of 2</p>`}
-<h1>${patient === undefined ? `Allow ${client}?` : 'Is this the right patient?'}</h1>
+<h1 tabindex="-1" autofocus>${patient === undefined ? `Allow ${client}?` : 'Is this the right patient?'}</h1>
 <p>${client} asks for access in your name.</p>
 ${patient === undefined ? undefined : patientCard(patient)}
 <form method="post" action="${facts.action}">
@@ -116,7 +120,7 @@ ${
 </fieldset>`
 }
 <div class="actions">
-<button class="main" name="do" value="allow" autofocus>Allow</button>
+<button class="main" name="do" value="allow">Allow</button>
 ${patient === undefined ? undefined : html`<button name="do" value="back">Choose another patient</button>`}
 <button name="do" value="deny">Deny</button>
 </div>
@@ -127,7 +131,7 @@ ${patient === undefined ? undefined : html`<button name="do" value="back">Choose
 function patientCard(patient: Person): Html {
   return html`<section class="card" aria-label="Patient">
 <p class="name">${patient.name}</p>
-<p>born ${birthDate(patient)}${patient.gender === undefined ? undefined : `, ${patient.gender}`}${patient.identifierLast4 === undefined ? undefined : `, identifier ending ${patient.identifierLast4}`}</p>
+<p>${facts(patient)}${patient.identifierLast4 === undefined ? undefined : `, identifier ending ${patient.identifierLast4}`}</p>
 </section>`;
 }
 

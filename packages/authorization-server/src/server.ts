@@ -59,6 +59,17 @@ export async function createAuthorizationServer(options: AuthorizationServerOpti
     exchanged: new WeakMap(),
     now,
   };
+  const handle = createHandler(authority, audit, onFault);
+  return { issuer: config.publicUrl, config, directory: authority.directory, handle, listen: (port = 0) => listen(handle, port) };
+}
+
+/** The server as one Node request handler. */
+export function createHandler(
+  authority: Authority,
+  audit: AuditSink,
+  onFault: NonNullable<AuthorizationServerOptions['onFault']>,
+): AuthorizationServer['handle'] {
+  const { config } = authority;
   const provider = createProvider(authority);
   registerGrants(provider, authority);
   provider.proxy = true;
@@ -75,7 +86,7 @@ export async function createAuthorizationServer(options: AuthorizationServerOpti
 
   const callback = provider.callback();
   const { host, protocol } = new URL(config.publicUrl);
-  const handle = (request: IncomingMessage, response: ServerResponse) => {
+  return (request, response) => {
     if (request.headers.host !== host) {
       response
         .writeHead(421, { 'content-type': 'text/plain' })
@@ -87,17 +98,18 @@ export async function createAuthorizationServer(options: AuthorizationServerOpti
     request.headers['x-forwarded-proto'] = protocol.slice(0, -1);
     callback(request, response);
   };
-  return { issuer: config.publicUrl, config, directory: authority.directory, handle, listen: (port = 0) => listen(handle, port) };
 }
 
 /** `aud` is SMART's name for `resource`; a refresh token is only kept by the library for requests that prompt for consent. */
 function completeQuery(query: Context['query']): Context['query'] {
-  const { aud, resource, scope, prompt } = query;
+  const { aud, resource, scope, prompt = '' } = query;
+  const prompts = [prompt].flat().join(' ').split(' ');
   const offline = typeof scope === 'string' && scope.split(' ').includes('offline_access');
+  const quiet = Array.isArray(prompt) || prompts.includes('none') || prompts.includes('consent');
   return {
     ...query,
     ...(typeof aud === 'string' && resource === undefined ? { resource: aud } : {}),
-    ...(offline && prompt === undefined ? { prompt: 'consent' } : {}),
+    ...(offline && !quiet ? { prompt: `${prompt} consent`.trim() } : {}),
   };
 }
 

@@ -42,6 +42,7 @@ export function auditTokens(
         await audit.append(refused(authority, ctx, error));
       }
     } catch {
+      ctx.remove('location');
       ctx.status = 503;
       ctx.set('retry-after', '5');
       ctx.body = { error: 'temporarily_unavailable', error_description: 'the decision could not be recorded' };

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { createScriptedBrowser, signIn } from '../src/index.js';
-import { CALLBACK, FHIR, LABS, LAUNCH_SCOPE, startWorld, TRIAGE, type World } from './world.js';
+import { CALLBACK, crowdOf, FHIR, LABS, LAUNCH_SCOPE, startWorld, TRIAGE, type World } from './world.js';
 
 let world: World;
 const printed = (['log', 'info', 'warn', 'error'] as const).map((level) => vi.spyOn(console, level));
@@ -253,6 +253,16 @@ describe('the pages', () => {
     expect(name).toContain('role="alert"');
     expect(name).toBe(password);
     await expect(signIn({ ...person, url: world.authorizeUrl().url, password: 'wrong' })).rejects.toThrow('did not accept');
+  });
+
+  it('are searched by a scripted person when the list is long', async () => {
+    const crowd = await startWorld((config) => ({ ...config, people: crowdOf(60) }));
+    try {
+      const { claims } = await crowd.launch({ patient: { name: 'Person 57 Hollis', birthDate: '1977-01-02' } });
+      expect(claims.patient).toBe('p57');
+    } finally {
+      await crowd.close();
+    }
   });
 
   it('refuse a scripted person who names somebody outside the list', async () => {

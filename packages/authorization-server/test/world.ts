@@ -10,6 +10,7 @@ import {
   type AuthorizationServer,
   type AuthorizationServerConfigInput,
   createAuthorizationServer,
+  type Person,
   type ScriptedBrowser,
   type SignIn,
   signIn,
@@ -28,6 +29,17 @@ export const people = [
   { id: 'bo', name: 'Bo Hollis', birthDate: '1961-04-23', gender: 'male', identifierLast4: '4471' },
   { id: 'cy', name: 'Cy Ames', birthDate: '1990-12-01' },
 ] as const;
+
+/** Many people who share a family name, with `ann` first. */
+export function crowdOf(size: number): Person[] {
+  const one = (i: number) => ({
+    id: `p${i}`,
+    name: `Person ${i} Hollis`,
+    birthDate: `19${20 + i}-01-02`,
+    gender: 'unknown' as const,
+  });
+  return [people[0], ...Array.from({ length: size - 1 }, (_, i) => one(i + 1))];
+}
 
 const PASSWORD = 'synthetic-only';
 const SECRET = Buffer.alloc(32, 7).toString('base64url');
@@ -55,6 +67,8 @@ export interface World {
   exchange(clientId: string, subject: string, resource: string, scope: string, more?: [string, string][]): Promise<TokenAnswer>;
   assertion(clientId: string, claims?: JWTPayload, header?: { alg?: string; typ?: string; kid?: string }): Promise<string>;
   post(path: string, body: URLSearchParams, headers?: Record<string, string>): Promise<TokenAnswer>;
+  /** Puts another request handler behind the issuer's address. */
+  replaceHandler(handler: AuthorizationServer['handle']): void;
   close(): Promise<void>;
 }
 
@@ -159,6 +173,9 @@ export async function startWorld(
     state,
     clock,
     auditor,
+    replaceHandler(handler) {
+      handle = handler;
+    },
     authorizeUrl(parameters = {}) {
       const verifier = randomBytes(32).toString('base64url');
       const state = randomUUID();

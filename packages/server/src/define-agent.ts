@@ -1,7 +1,7 @@
-import type { AccessPolicy, TokenExchanger, TokenVerifier } from '@hmcp/auth';
+import { type AccessPolicy, protectedResourceMetadata, type TokenExchanger, type TokenVerifier } from '@hmcp/auth';
 import type { AuditSink, ContextMode, HeaderTransition, OperationTable } from '@hmcp/core';
 import type { Outbound } from '@hmcp/core/request-scope';
-import type { HmcpHandler } from './handler.js';
+import type { createMcpHandler, McpServerFactory } from '@modelcontextprotocol/server';
 
 /** What a server tells its operators; fixed sentences, so that nothing of a request can get into a log. */
 export type ServerNotice =
@@ -63,6 +63,20 @@ export interface AgentEnv {
   readonly fetch?: typeof globalThis.fetch | undefined;
 }
 
+/** An HMCP server, web-standard: `fetch` serves one HTTP request. Mount it on Node with `serve`. */
+export interface HmcpHandler {
+  /** Serves MCP at the path of `env.resource`, and the protected-resource metadata. */
+  readonly fetch: (request: Request) => Promise<Response>;
+  /** Resolves, once the factory has run for inspection, to the operations it registered without declaring them. */
+  readonly undeclared: Promise<readonly string[]>;
+  /** The guarded factory, for other carriers (stdio). */
+  readonly factory: McpServerFactory;
+  readonly env: AgentEnv;
+  /** Tells listeners that a resource changed; carries no data. */
+  readonly notify: ReturnType<typeof createMcpHandler>['notify'];
+  close(): Promise<void>;
+}
+
 /** An agent: a name, and a function from its deployment to the handler that serves it. */
 export interface AgentDefinition {
   readonly name: string;
@@ -76,4 +90,22 @@ export interface AgentDefinition {
 export function defineAgent(name: string, create: (env: AgentEnv) => HmcpHandler): AgentDefinition {
   if (!/^[a-z][a-z0-9-]{0,63}$/.test(name)) throw new TypeError('"name" of an agent must match [a-z][a-z0-9-]*');
   return { name, create };
+}
+
+/**
+ * Checks a deployment before anything is served by it.
+ * @throws {TypeError} naming the member that cannot be used, never its value
+ * @see protocol section 9
+ */
+export function checkEnv(env: AgentEnv): void {
+  const { resource, authorizationServers, verifier, pseudonymKey, transition, operations } = env;
+  protectedResourceMetadata({ resource, authorizationServers, scopesSupported: [] });
+  if (verifier.resource !== resource) throw new TypeError('"verifier" accepts tokens of another resource');
+  if (pseudonymKey === '') throw new TypeError('"pseudonymKey" is empty');
+  if (transition && !Number.isFinite(new Date(transition.until).getTime()))
+    throw new TypeError('"transition.until" must be a time in milliseconds');
+  for (const kind of ['tools', 'resources', 'prompts', 'methods'] as const) {
+    const blank = Object.values(operations?.[kind] ?? {}).some(({ scope }) => scope.trim() === '');
+    if (blank) throw new TypeError(`"operations.${kind}" holds an operation without scope`);
+  }
 }
