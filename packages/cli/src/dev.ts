@@ -2,7 +2,7 @@ import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { RecordsError, recordsOf } from '@hmcp/clinic';
 import { type CommandIo, EXIT, stateFolder, UsageError } from './command.js';
-import { type ExtraParty, startWorld, type WorldFacts } from './world.js';
+import { type ExtraParty, startWorld, WorldError, type WorldFacts } from './world.js';
 
 const HELP = `hmcp dev [--data DIR] [--state DIR] [--agent NAME=PROGRAM]… [--scope SCOPES] [--json]
 
@@ -18,8 +18,8 @@ start with NODE_ENV=production.
   --scope       largest scope of the added agents' tokens, space-separated; needed with --agent
   --json        print one line of JSON when everything listens: every URL, resource identifier, account, client and key file
 
-Exit codes: 0 stopped · 1 a process of the clinic ended by itself · 3 the records cannot be read · 64 the command line is not
-understood
+Exit codes: 0 stopped · 1 a process of the clinic ended by itself · 3 the records cannot be read, or the state folder cannot be
+used or is in use · 64 the command line is not understood, or NODE_ENV is production
 `;
 
 /** `hmcp dev`: the development world, until it is stopped. */
@@ -46,13 +46,14 @@ export async function devCommand(argv: string[], io: CommandIo): Promise<number>
   const extras = readExtras(values.agent, values.scope);
   const folder = values.data ?? (io.env.HMCP_DATA || undefined);
   const data = folder === undefined ? undefined : resolve(folder);
-  const stopped = new Promise<'stopped'>((done) => {
-    process.once('SIGINT', () => done('stopped'));
-    process.once('SIGTERM', () => done('stopped'));
-  });
+  const stop = new AbortController();
+  const stopped = new Promise<'stopped'>((done) => stop.signal.addEventListener('abort', () => done('stopped')));
+  const onSignal = (): void => stop.abort();
+  process.once('SIGINT', onSignal);
+  process.once('SIGTERM', onSignal);
   try {
     const state = resolve(stateFolder(values.state, io));
-    const world = await startWorld({ records: await recordsOf(data), data, state, extras });
+    const world = await startWorld({ records: await recordsOf(data), data, state, extras, signal: stop.signal });
     io.stdout.write(
       values.json ? `${JSON.stringify({ type: 'ready', ...world.facts, call: callLine(world.facts) })}\n` : describe(world.facts),
     );
@@ -62,9 +63,13 @@ export async function devCommand(argv: string[], io: CommandIo): Promise<number>
     io.stderr.write(`hmcp dev: ${ended}\n`);
     return EXIT.notice;
   } catch (error) {
-    if (!(error instanceof RecordsError)) throw error;
+    if (!(error instanceof RecordsError || error instanceof WorldError)) throw error;
+    if (error.code === 'stopped') return EXIT.ok;
     io.stderr.write(`hmcp dev: ${error.message}\n`);
-    return EXIT.unreadable;
+    return error.code === 'ended' ? EXIT.notice : EXIT.unreadable;
+  } finally {
+    process.off('SIGINT', onSignal);
+    process.off('SIGTERM', onSignal);
   }
 }
 
@@ -80,7 +85,12 @@ function readExtras(agents: readonly string[], scope: string | undefined): Extra
 
 /** A command line that makes one served call in the world, ready to paste. */
 export function callLine({ state }: Pick<WorldFacts, 'state'>): string {
-  return `npm run -s hmcp -- call labs list-results '{"category":"laboratory"}' --state ${state}`;
+  return `npm run -s hmcp -- call labs list-results '{"category":"laboratory"}' --state ${shellWord(state)}`;
+}
+
+/** A word as a POSIX shell takes it, quoted only when it must be. */
+function shellWord(word: string): string {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }
 
 function describe(facts: WorldFacts): string {
