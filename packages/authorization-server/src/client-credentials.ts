@@ -31,13 +31,12 @@ export function decideClientCredentials(
   if (scopes.length === 0) return refuse('invalid_scope', '"scope" is missing');
   if (!scopes.every(fitsBackend))
     return refuse('invalid_scope', 'only system/ and hmcp: scopes are for a client that acts for itself');
-  if (scopes.some(({ kind }) => kind === 'control')) {
-    if (!scopes.every((scope) => scope.kind === 'control' && scope.grant !== 'switch'))
-      return refuse('invalid_scope', 'hmcp:context scopes go alone, and switching is for a person');
-    if (named.length === 0) return refuse('invalid_target', 'one known resource must be named');
-  }
+  const manager = scopes.some(({ kind }) => kind === 'control');
+  if (manager && !scopes.every((scope) => scope.kind === 'control' && scope.grant !== 'switch'))
+    return refuse('invalid_scope', 'hmcp:context scopes go alone, and switching is for a person');
   if (!coversAll(parseScopes(client.scope), scopes))
     return refuse('invalid_scope', 'a scope goes beyond the registration of the client');
+  if (manager && named.length === 0) return refuse('invalid_target', 'one known resource must be named');
   return { ok: true, resource, scope: [...new Set(scopes.map((scope) => scope.raw))].join(' ') };
 }
 

@@ -75,6 +75,11 @@ export const ClientRegistration = z
   );
 export type ClientRegistration = z.infer<typeof ClientRegistration>;
 
+/** Public keys of seals; a private one in a trust list is a mistake. */
+const SealKeys = z.object({
+  keys: z.array(z.looseObject({ kty: z.enum(['EC', 'OKP']), kid: z.string().min(1), d: z.exactOptional(z.never()) })).min(1),
+});
+
 /**
  * A context manager whose seals are believed, as every server lists it. Nothing about it is discovered from a seal.
  * @see protocol section 1
@@ -89,7 +94,7 @@ export const Manager = z
     clientId: z.string().min(1).max(256),
     /** Where its public seal keys are, unless `keys` holds them. */
     jwksUri: SafeUrl.optional(),
-    keys: PublicKeys.optional(),
+    keys: SealKeys.optional(),
     /** `aud` of its seals. */
     trustDomain: z.string().min(1).max(256),
     fhirServers: z.array(SafeUrl).min(1),
