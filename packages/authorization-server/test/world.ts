@@ -170,7 +170,7 @@ export async function startWorld(
         issuer: MANAGER,
         resource: MANAGER,
         clientId: 'context-manager',
-        keys: { keys: (await signerAt()).jwks.keys.map((key) => ({ ...key, kty: 'EC' as const, kid: 'seal-key' })) },
+        keys: { keys: (await signerAt()).jwks.keys.map(({ d: _, ...key }) => ({ ...key, kty: 'EC' as const, kid: 'seal-key' })) },
         trustDomain: 'ward',
         fhirServers: [FHIR],
         tokenIssuers: [issuer],
