@@ -20,10 +20,10 @@ const desk = createAgent({
 const session = await openSession({ agent: desk, grant });
 
 const answer = await session.call('problems', listProblems, {}); // names no patient: the context does
-console.log(`served: ${answer.problems.length} problems`);
+process.stdout.write(`served: ${answer.problems.length} problems\n`);
 
 const confused = { category: 'problem-list-item', patientId: 'somebody-else' }; // what a model might write
-await session.call('problems', listProblems, confused).catch((refusal) => console.log(explain(refusal)));
+await session.call('problems', listProblems, confused).catch((refusal) => process.stdout.write(`${explain(refusal)}\n`));
 // #endregion
 
 await session.close();

@@ -10,12 +10,13 @@ import { recordsOf } from '@hmcp/clinic';
 // Plays the README: starts a development world with its server in it, runs its client, and fails unless one call was served
 // and one refused with 40903, each with its record in the audit of the server.
 
-const program = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
+const server = fileURLToPath(new URL('./serve.js', import.meta.url));
+const client = fileURLToPath(new URL('./client.js', import.meta.url));
 const state = await mkdtemp(join(tmpdir(), 'hmcp-readme-'));
 const world = await startWorld({
   records: await recordsOf(undefined),
   state,
-  extras: [{ name: 'problems', module: program('./serve.js'), scope: 'patient/Condition.rs' }],
+  extras: [{ name: 'problems', module: server, scope: 'patient/Condition.rs' }],
 });
 
 const failures: string[] = [];
@@ -23,7 +24,7 @@ const expect = (what: string, held: boolean): void => {
   if (!held) failures.push(what);
 };
 try {
-  const { output, code } = await run(program('./client.js'), state);
+  const { output, code } = await run(client, state);
   process.stdout.write(output);
   expect('the client ends with 0', code === 0);
   expect('one call is served, with problems in it', /^served: [1-9]\d* problems$/m.test(output));

@@ -2,12 +2,12 @@ import { readdirSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { openFileAudit } from '@hmcp/audit';
 import { describe, expect, it } from 'vitest';
+import { ROOT } from '../architecture/workspace.js';
 import { AuditLine, jsonSchema, SCHEMAS, sameMembers } from './schemas.js';
 
-const folder = fileURLToPath(new URL('../../docs/spec/schemas/', import.meta.url));
+const folder = join(ROOT, 'docs/spec/schemas');
 
 describe('docs/spec/schemas', () => {
   const committed = readdirSync(folder).sort();

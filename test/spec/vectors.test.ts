@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -22,6 +21,7 @@ import {
 } from '@hmcp/core';
 import { AjvJsonSchemaValidator } from '@modelcontextprotocol/server/validators/ajv';
 import { describe, expect, it } from 'vitest';
+import { readText } from '../architecture/workspace.js';
 
 /** What `docs/spec/vectors.json` holds; every row has a `note`, and programs in other languages read the same file. */
 interface Vectors {
@@ -42,7 +42,7 @@ interface DecisionRow extends Omit<DecisionFacts, 'token' | 'now' | 'operation'>
   readonly outcome: Record<string, unknown>;
 }
 
-const text = (place: string): string => readFileSync(new URL(`../../docs/spec/${place}`, import.meta.url), 'utf8');
+const text = (place: string): string => readText(`docs/spec/${place}`);
 const vectors = JSON.parse(text('vectors.json')) as Vectors;
 const validators = new AjvJsonSchemaValidator();
 const takes = (name: string, value: unknown): boolean =>
