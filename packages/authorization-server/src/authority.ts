@@ -1,3 +1,4 @@
+import type { SealVerifier } from '@hmcp/auth';
 import type { OIDCProviderError } from 'oidc-provider';
 import type { AuthorizationServerConfig, ClientRegistration } from './config.js';
 import type { Directory } from './directory.js';
@@ -19,6 +20,8 @@ export interface Authority {
   /** Known resources, the FHIR base among them. */
   readonly resources: ReadonlySet<string>;
   readonly ledger: Ledger;
+  /** Believes the seals of the configured managers, and no others. */
+  readonly seals: SealVerifier;
   /** Launch contexts by grant. */
   readonly contexts: Map<string, LaunchContext>;
   /**
@@ -35,6 +38,11 @@ export function registrationOf(authority: Authority, clientId: string | undefine
   const registration = clientId === undefined ? undefined : authority.clients.get(clientId);
   if (registration === undefined) throw new TypeError('client without registration');
   return registration;
+}
+
+/** What this server has to ask somebody else before it can decide, and cannot: try again. */
+export function unavailable(authority: Pick<Authority, 'library'>, reason: string): OIDCProviderError {
+  return Object.assign(oauthError(authority, { error: 'temporarily_unavailable', reason }), { status: 503, statusCode: 503 });
 }
 
 const reasons = new WeakMap<object, string>();

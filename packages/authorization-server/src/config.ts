@@ -75,6 +75,38 @@ export const ClientRegistration = z
   );
 export type ClientRegistration = z.infer<typeof ClientRegistration>;
 
+/** Public keys of seals; a private one in a trust list is a mistake. */
+const SealKeys = z.object({
+  keys: z.array(z.looseObject({ kty: z.enum(['EC', 'OKP']), kid: z.string().min(1), d: z.exactOptional(z.never()) })).min(1),
+});
+
+/**
+ * A context manager whose seals are believed, as every server lists it. Nothing about it is discovered from a seal.
+ * @see protocol section 1
+ */
+export const Manager = z
+  .strictObject({
+    /** `iss` of its seals. */
+    issuer: SafeUrl,
+    /** Its own resource identifier. */
+    resource: SafeUrl,
+    /** Its client identifier here. */
+    clientId: z.string().min(1).max(256),
+    /** Where its public seal keys are, unless `keys` holds them. */
+    jwksUri: SafeUrl.optional(),
+    keys: SealKeys.optional(),
+    /** `aud` of its seals. */
+    trustDomain: z.string().min(1).max(256),
+    fhirServers: z.array(SafeUrl).min(1),
+    tenants: z.array(z.string().min(1).max(128)).min(1).optional(),
+    /** Issuers of the tokens its sessions belong to. */
+    tokenIssuers: z.array(SafeUrl).min(1),
+  })
+  .refine((manager) => (manager.jwksUri === undefined) !== (manager.keys === undefined), {
+    message: 'names either "jwksUri" or "keys"',
+  });
+export type Manager = z.infer<typeof Manager>;
+
 /** A resource tokens can be minted for (their `aud`). */
 export const Resource = z.strictObject({ resource: SafeUrl, scopesSupported: z.array(ScopeList).default([]) });
 export type Resource = z.infer<typeof Resource>;
@@ -103,6 +135,8 @@ export const AuthorizationServerConfig = z
     accounts: z.array(Account),
     clients: z.array(ClientRegistration),
     resources: z.array(Resource),
+    /** Context managers whose seals give an exchanged token its session. @default [], every `hmcp_seal` is refused */
+    managers: z.array(Manager).default([]),
     /** Life of a launch token in seconds. @default 3600 */
     accessTokenSeconds: z.int().min(30).max(3600).default(3600),
     /** Longest life of an exchanged token in seconds. @default 120 */

@@ -1,5 +1,14 @@
-import { type AccessTokenClaims, type ChainRecord, checkChain, coversAll, MAX_CHAIN, parseScopes } from '@hmcp/core';
+import {
+  type AccessTokenClaims,
+  type ChainRecord,
+  checkChain,
+  coversAll,
+  MAX_CHAIN,
+  parseScopes,
+  type SealClaims,
+} from '@hmcp/core';
 import type { ClientRegistration } from './config.js';
+import { bindSession } from './exchange-session.js';
 import { type OAuthRefusal, refuse } from './launch.js';
 import type { ContextClaims } from './mint.js';
 
@@ -7,8 +16,8 @@ import type { ContextClaims } from './mint.js';
 export const ACCESS_TOKEN_TYPE = 'urn:ietf:params:oauth:token-type:access_token';
 
 /**
- * Parameters that would let a caller choose whose record is opened or who acted, and a seal, which this server cannot verify:
- * their presence is a refusal, for a token minted as if they had not been there would mean something else.
+ * Parameters that would let a caller choose whose record is opened or who acted: their presence is a refusal, for a token minted
+ * as if they had not been there would mean something else.
  */
 export const FORBIDDEN_PARAMETERS = [
   'patient',
@@ -19,7 +28,6 @@ export const FORBIDDEN_PARAMETERS = [
   'actor_token',
   'actor_token_type',
   'audience',
-  'hmcp_seal',
 ] as const;
 
 /** Every parameter an exchange request is read for. */
@@ -29,10 +37,14 @@ export const EXCHANGE_PARAMETERS = [
   'requested_token_type',
   'resource',
   'scope',
+  'hmcp_seal',
   ...FORBIDDEN_PARAMETERS,
 ] as const;
 
 const COMPACT_JWT = /^[\w-]+\.[\w-]+\.[\w-]*$/;
+const SIGNED_JWT = /^[\w-]+\.[\w-]+\.[\w-]+$/;
+/** Longest seal read, in characters; an envelope that holds one has at most 8 KiB. */
+const MAX_SEAL = 6144;
 
 /** A well-formed exchange request. */
 export interface ExchangeRequest {
@@ -40,6 +52,8 @@ export interface ExchangeRequest {
   readonly subjectToken: string;
   readonly resources: readonly string[];
   readonly scope: string;
+  /** The seal of the session the new token is for, unverified. */
+  readonly seal?: string;
 }
 
 /**
@@ -47,7 +61,7 @@ export interface ExchangeRequest {
  * @see RFC 8693 section 2.1; protocol section 5
  */
 export function readExchange(parameters: Readonly<Record<string, unknown>>): ExchangeRequest | OAuthRefusal {
-  const { subject_token, subject_token_type, requested_token_type, resource, scope } = parameters;
+  const { subject_token, subject_token_type, requested_token_type, resource, scope, hmcp_seal: seal } = parameters;
   if (FORBIDDEN_PARAMETERS.some((name) => parameters[name] !== undefined))
     return refuse(
       'invalid_request',
@@ -62,7 +76,15 @@ export function readExchange(parameters: Readonly<Record<string, unknown>>): Exc
   const resources = [resource ?? []].flat();
   if (!resources.every((uri): uri is string => typeof uri === 'string'))
     return refuse('invalid_request', '"resource" must be text');
-  return { ok: true, subjectToken: subject_token, resources, scope: typeof scope === 'string' ? scope : '' };
+  if (seal !== undefined && (typeof seal !== 'string' || seal.length > MAX_SEAL || !SIGNED_JWT.test(seal)))
+    return refuse('invalid_request', '"hmcp_seal" is no seal');
+  return {
+    ok: true,
+    subjectToken: subject_token,
+    resources,
+    scope: typeof scope === 'string' ? scope : '',
+    ...(seal === undefined ? {} : { seal }),
+  };
 }
 
 /** Everything the decision depends on. */
@@ -76,6 +98,10 @@ export interface ExchangeQuestion {
   readonly pth: string;
   /** The authenticated client. */
   readonly caller: Pick<ClientRegistration, 'clientId' | 'resource' | 'targets' | 'scope'>;
+  /** Claims of the seal that came with the request, whose signature and manager already hold. */
+  readonly seal?: SealClaims | undefined;
+  /** The FHIR server whose patients this authorization server names. */
+  readonly fhirServer: string;
   /** Known resources. */
   readonly known: ReadonlySet<string>;
   /** Used when the subject token belongs to no transaction yet. */
@@ -97,7 +123,8 @@ export interface Exchanged {
 }
 
 /**
- * Decides one exchange: the context is copied, the scope narrowed, the life shortened, the caller recorded.
+ * Decides one exchange: the context is copied, the session bound, the scope narrowed, the life shortened, the
+ * caller recorded.
  * A token issued to the caller itself only changes its audience; any other becomes one more record of the chain.
  * @see protocol section 5; RFC 8693
  */
@@ -105,11 +132,15 @@ export function decideExchange(question: ExchangeQuestion): Exchanged | OAuthRef
   const { subject, caller, request } = question;
   if (subject.exp <= question.now) return refuse('invalid_grant', 'the subject token has expired');
   if (subject.cnf !== undefined) return refuse('invalid_grant', 'the subject token is bound to a key');
-  if (!checkChain(subject).ok) return refuse('invalid_grant', 'the chain of the subject token is broken');
+  const verdict = checkChain(subject);
+  if (!verdict.ok) return refuse('invalid_grant', 'the chain of the subject token is broken');
 
   const own = subject.client_id === caller.clientId;
   if (own ? question.origin !== 'grant' : caller.resource === undefined || subject.aud !== caller.resource)
     return refuse('invalid_grant', 'the subject token is neither for the caller nor granted to it');
+
+  const session = bindSession({ ...question, firstClient: verdict.firstClient });
+  if (!session.ok) return session;
 
   const [resource, ...others] = request.resources;
   if (resource === undefined || others.length > 0) return refuse('invalid_target', 'exactly one "resource" must be named');
@@ -124,7 +155,7 @@ export function decideExchange(question: ExchangeQuestion): Exchanged | OAuthRef
   const chain = own ? [] : [...(subject.__hmcp?.chain ?? []), record(subject, question.pth)];
   if (chain.length > MAX_CHAIN) return refuse('invalid_grant', 'the chain is too long');
   const act = own ? undefined : { sub: caller.clientId, ...(subject.act === undefined ? {} : { act: subject.act }) };
-  const sid = subject.__hmcp?.sid;
+  const { sid } = session;
   return {
     ok: true,
     subject: subject.sub,

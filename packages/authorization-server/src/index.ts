@@ -3,6 +3,7 @@ export {
   AuthorizationServerConfig,
   type AuthorizationServerConfigInput,
   ClientRegistration,
+  Manager,
   Person,
   parseConfig,
   Resource,
@@ -17,6 +18,7 @@ export {
   type ExchangeRequest,
   readExchange,
 } from './exchange.js';
+export { type BoundSession, bindSession, type SessionQuestion } from './exchange-session.js';
 export { loadKeys, publicKeys, type SigningKeys } from './keys.js';
 export { type HostProcess, type OpenAudit, runAuthorizationServer } from './run.js';
 export { createScriptedBrowser, type PatientChoice, type ScriptedBrowser, type SignIn, signIn } from './scripted-person.js';

@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { join } from 'node:path';
+import { createSealVerifier } from '@hmcp/auth';
 import type { AuditSink } from '@hmcp/core';
 import type { Context } from 'oidc-provider';
 import { type Authority, loadLibrary } from './authority.js';
@@ -55,6 +56,7 @@ export async function createAuthorizationServer(options: AuthorizationServerOpti
     clients: new Map(config.clients.map((client) => [client.clientId, client])),
     resources: new Set([config.fhirServer, ...config.resources.map(({ resource }) => resource)]),
     ledger: createLedger(now),
+    seals: createSealVerifier({ managers: config.managers, now }),
     contexts: new Map(),
     exchanged: new WeakMap(),
     now,

@@ -1,8 +1,9 @@
 import { createHash, randomUUID } from 'node:crypto';
-import { AccessTokenClaims } from '@hmcp/core';
+import { AuthorityUnavailable, SealError } from '@hmcp/auth';
+import { AccessTokenClaims, type SealClaims } from '@hmcp/core';
 import { createLocalJWKSet, jwtVerify } from 'jose';
 import type { Context, MintedToken, Provider } from 'oidc-provider';
-import { type Authority, oauthError, registrationOf } from './authority.js';
+import { type Authority, oauthError, registrationOf, unavailable } from './authority.js';
 import { decideClientCredentials } from './client-credentials.js';
 import { TOKEN_EXCHANGE } from './config.js';
 import { ACCESS_TOKEN_TYPE, decideExchange, EXCHANGE_PARAMETERS, readExchange } from './exchange.js';
@@ -25,6 +26,7 @@ async function exchange(provider: Provider, authority: Authority, ctx: Context):
   const { client, params = {} } = ctx.oidc;
   const request = orThrow(authority, readExchange(params));
   const subject = await verifySubject(authority, request.subjectToken);
+  const seal = await verifySeal(authority, request.seal);
   const issuance = authority.ledger.find(subject.jti);
   const seconds = Math.floor(authority.now() / 1000);
   const decision = orThrow(
@@ -35,13 +37,17 @@ async function exchange(provider: Provider, authority: Authority, ctx: Context):
       origin: issuance?.origin ?? 'unknown',
       pth: createHash('sha256').update(request.subjectToken).digest('base64url'),
       caller: registrationOf(authority, client?.clientId),
+      seal,
+      fhirServer: authority.config.fhirServer,
       known: authority.resources,
       newTxn: randomUUID(),
       now: seconds,
       maxLife: authority.config.exchangeSeconds,
     }),
   );
-  const standing = await stands(provider, authority, subject, issuance?.grantId);
+  // A token of `user/` scopes names no patient; the seal then does, and the person must be allowed to open that record.
+  const about = { ...subject, patient: subject.patient ?? seal?.patient };
+  const standing = await stands(provider, authority, about, issuance?.grantId);
   if (!standing) throw oauthError(authority, refuse('invalid_grant', 'the grant behind the subject token no longer stands'));
 
   const token = new provider.AccessToken({
@@ -80,6 +86,24 @@ async function verifySubject(authority: Authority, subjectToken: string): Promis
     throw oauthError(authority, refuse('invalid_grant', 'the subject token is not valid'));
   }
 }
+
+/** Claims of a seal that a listed manager signed and that holds now. Whose token came with it is decided later. */
+async function verifySeal(authority: Authority, seal: string | undefined): Promise<SealClaims | undefined> {
+  if (seal === undefined) return undefined;
+  try {
+    return (await authority.seals.verify(seal)).claims;
+  } catch (error) {
+    if (error instanceof AuthorityUnavailable) throw unavailable(authority, 'the keys of a context manager cannot be had');
+    if (!(error instanceof SealError)) throw error;
+    throw oauthError(authority, refuse('invalid_grant', SEAL_FAULTS[error.code]));
+  }
+}
+
+const SEAL_FAULTS: Readonly<Record<SealError['code'], string>> = {
+  40101: 'the seal has expired',
+  40903: 'the seal is not valid here',
+  42801: 'no context manager is trusted here',
+};
 
 /** The grant has not been revoked, and the person may still open the record. What this process does not remember does not stand. */
 async function stands(

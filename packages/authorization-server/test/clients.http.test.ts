@@ -42,10 +42,28 @@ describe('client credentials', () => {
     ['system/*.rs made-up', 'invalid_scope'],
     ['openid', 'invalid_scope'],
     ['launch/patient', 'invalid_scope'],
+    ['hmcp:context.switch', 'invalid_scope'],
+    ['hmcp:context.control', 'invalid_scope'],
+    ['hmcp:context.participate system/*.rs', 'invalid_scope'],
+    ['hmcp:context.participate hmcp:read', 'invalid_scope'],
+    ['hmcp:context.everything', 'invalid_scope'],
   ])('refuse %s', async (scope, error) => {
     const answer = await backend({ scope });
     expect(answer).toMatchObject({ status: 400, body: { error } });
     expect(answer.body).not.toHaveProperty('access_token');
+  });
+
+  it('refuse manager scopes for no resource, two, or an unknown one', async () => {
+    const scope = 'hmcp:context.participate';
+    expect((await backend({ scope })).body.error).toBe('invalid_target');
+    expect((await backend({ scope, resource: 'https://evil.example/' })).body.error).toBe('invalid_target');
+    const fields: [string, string][] = [
+      ['grant_type', 'client_credentials'],
+      ['scope', scope],
+      ['resource', TRIAGE],
+      ['resource', FHIR],
+    ];
+    expect((await world.token('backend', fields)).body.error).toBe('invalid_target');
   });
 
   it('refuse an unknown resource, a missing scope, another grant type and a client not registered for them', async () => {

@@ -30,6 +30,7 @@ const question: ExchangeQuestion = {
   origin: 'exchange',
   pth: 'hash-of-j1',
   caller: { clientId: 'triage', resource: TRIAGE, targets: [LABS], scope: 'patient/*.rs' },
+  fhirServer: FHIR,
   known: new Set([TRIAGE, LABS, FHIR]),
   newTxn: 'txn-new',
   now: NOW,
@@ -197,7 +198,17 @@ describe('the parameters of an exchange', () => {
     expect(readExchange({ ...good, requested_token_type: ACCESS_TOKEN_TYPE })).toMatchObject({ ok: true });
   });
 
+  it('hold a seal or none', () => {
+    expect(readExchange({ ...good, hmcp_seal: 'd.e.f' })).toMatchObject({ ok: true, seal: 'd.e.f' });
+    expect(readExchange(good)).not.toHaveProperty('seal');
+  });
+
   it.each<[string, Record<string, unknown>]>([
+    ['an empty seal', { hmcp_seal: '' }],
+    ['two seals', { hmcp_seal: ['a.b.c', 'd.e.f'] }],
+    ['an unsigned seal', { hmcp_seal: 'a.b.' }],
+    ['an endless seal', { hmcp_seal: `a.${'b'.repeat(6200)}.c` }],
+    ['a seal that is an object', { hmcp_seal: { patient: 'b2' } }],
     ['patient', { patient: 'b2' }],
     ['an empty patient', { patient: '' }],
     ['encounter', { encounter: 'e1' }],

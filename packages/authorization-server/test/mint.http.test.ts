@@ -1,3 +1,4 @@
+import { createSealVerifier } from '@hmcp/auth';
 import { afterEach, describe, expect, it } from 'vitest';
 import { loadLibrary } from '../src/authority.js';
 import { loadKeys } from '../src/keys.js';
@@ -30,6 +31,7 @@ describe('the mint guard in the server', () => {
         clients: new Map(config.clients.map((client) => [client.clientId, client])),
         resources: new Set(config.resources.map(({ resource }) => resource)),
         ledger: createLedger(Date.now),
+        seals: createSealVerifier({ managers: [] }),
         contexts: new Forgetful(),
         exchanged: new WeakMap(),
         now: Date.now,

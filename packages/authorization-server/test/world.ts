@@ -3,6 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createSealSigner, type SealFacts } from '@hmcp/auth';
 import type { AuditRecord } from '@hmcp/core';
 import { type CryptoKey, decodeJwt, exportJWK, generateKeyPair, type JWTPayload, SignJWT } from 'jose';
 import {
@@ -21,6 +22,7 @@ export const FHIR = 'http://127.0.0.1:9001/fhir';
 export const TRIAGE = 'http://127.0.0.1:9002/mcp';
 export const LABS = 'http://127.0.0.1:9003/mcp';
 export const MEDICATIONS = 'http://127.0.0.1:9004/mcp';
+export const MANAGER = 'http://127.0.0.1:9006/mcp';
 export const CALLBACK = 'http://127.0.0.1:9005/callback';
 export const LAUNCH_SCOPE = 'launch/patient openid fhirUser patient/hmcp:read patient/*.rs';
 
@@ -57,6 +59,8 @@ export interface World {
   readonly state: string;
   /** Moves the server's clock. */
   readonly clock: { offsetMs: number };
+  /** Signs a seal of the trusted manager: for `clin` at `portal` on `ann`, unless told otherwise. */
+  seal(facts?: Partial<SealFacts>, at?: number): Promise<string>;
   /** Makes the next audit appends fail. */
   readonly auditor: { broken: boolean };
   authorizeUrl(parameters?: Record<string, string | undefined>): { url: string; verifier: string; state: string };
@@ -95,6 +99,14 @@ export async function startWorld(
   const address = proxy.address();
   const issuer = `http://127.0.0.1:${typeof address === 'object' && address ? address.port : 0}`;
 
+  const sealKey = await exportJWK((await generateKeyPair('ES256', { extractable: true })).privateKey);
+  const signerAt = (at?: number) =>
+    createSealSigner({
+      issuer: MANAGER,
+      trustDomain: 'ward',
+      key: { ...sealKey, kid: 'seal-key' },
+      ...(at === undefined ? {} : { now: () => at }),
+    });
   const clock = { offsetMs: 0 };
   const auditor = { broken: false };
   const records: AuditRecord[] = [];
@@ -123,8 +135,8 @@ export async function startWorld(
         clientId: 'portal',
         name: 'Ward Portal',
         redirectUris: [CALLBACK],
-        targets: [TRIAGE, LABS],
-        scope: 'patient/*.rs patient/hmcp:read user/*.rs',
+        targets: [TRIAGE, LABS, MANAGER],
+        scope: 'patient/*.rs patient/hmcp:read user/*.rs hmcp:context.switch hmcp:context.participate',
         jwks: jwks('portal'),
         grants: ['authorization_code', 'refresh_token', 'token-exchange'],
       },
@@ -141,7 +153,7 @@ export async function startWorld(
       {
         clientId: 'backend',
         name: 'Backend',
-        scope: 'system/*.rs hmcp:read hmcp:context.participate',
+        scope: 'system/*.rs hmcp:read hmcp:context.participate hmcp:context.switch',
         jwks: jwks('backend'),
         grants: ['client_credentials'],
       },
@@ -151,6 +163,18 @@ export async function startWorld(
       { resource: TRIAGE, scopesSupported: ['patient/hmcp:read'] },
       { resource: LABS, scopesSupported: ['patient/Observation.rs'] },
       { resource: MEDICATIONS, scopesSupported: ['patient/MedicationRequest.rs'] },
+      { resource: MANAGER, scopesSupported: ['hmcp:context.switch hmcp:context.participate'] },
+    ],
+    managers: [
+      {
+        issuer: MANAGER,
+        resource: MANAGER,
+        clientId: 'context-manager',
+        keys: { keys: (await signerAt()).jwks.keys.map(({ d: _, ...key }) => ({ ...key, kty: 'EC' as const, kid: 'seal-key' })) },
+        trustDomain: 'ward',
+        fhirServers: [FHIR],
+        tokenIssuers: [issuer],
+      },
     ],
   };
   const server = await createAuthorizationServer({
@@ -173,6 +197,11 @@ export async function startWorld(
     state,
     clock,
     auditor,
+    async seal(facts = {}, at) {
+      const person = { sub_iss: issuer, sub: 'clin', azp: 'portal' };
+      const session = { sid: 'ctx_1', epoch: 0, patient: 'ann', fhirServer: FHIR, pk: 'k'.repeat(43) };
+      return (await signerAt(at)).sign({ ...person, ...session, ...facts });
+    },
     replaceHandler(handler) {
       handle = handler;
     },

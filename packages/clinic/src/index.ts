@@ -1,5 +1,5 @@
 export { type Chart, chooseCharts, isPickable, type PatientSummary, patientSummaries, TooFewCharts } from './charts.js';
-export { Assessment, assess, listMedications, listResults } from './contracts.js';
+export { Assessment, assess, draftOrder, listDrafts, listMedications, listResults, signOrder } from './contracts.js';
 export {
   ConfigurationError,
   type Deployment,
@@ -20,6 +20,9 @@ export { isLaboratory, type JudgeOptions, LaboratoryValue, OutOfRangeResult, out
 export { labs } from './labs.js';
 export { BearingMedication, type MedicationOptions, medicationsBearingOn } from './medication-safety.js';
 export { medications } from './medications.js';
+export { type OrderBook, OrderBookError, openOrderBook } from './order-book.js';
+export type { Draft, DraftFault, DraftSession, OrderContext, OrderKind } from './order-draft.js';
+export { orders } from './orders.js';
 export { shippedBundles, shippedRecords, staffBundle, writeShippedPeople } from './people/shipped.js';
 export { PORTAL_SCOPE, servePortal } from './portal.js';
 export {

@@ -1,0 +1,97 @@
+import { HmcpError, isSealed, patientKey, SealClaims } from '@hmcp/core';
+import { currentScope, type RequestScope } from '@hmcp/core/request-scope';
+import { type AgentDefinition, createHmcpHandler, defineAgent, type PatientToolContext, patientTool } from '@hmcp/server';
+import { McpServer } from '@modelcontextprotocol/server';
+import { draftOrder, listDrafts, signOrder } from './contracts.js';
+import { type OrderBook, OrderBookError } from './order-book.js';
+import type { DraftSession, OrderContext } from './order-draft.js';
+
+/**
+ * The orders agent, an effector: drafts orders in the words it is given, and signs them. Every change goes through the permit of
+ * its request, so none is made for a patient who is no longer on the screen.
+ */
+export function orders(book: OrderBook): AgentDefinition {
+  return defineAgent('orders', (env) =>
+    createHmcpHandler(() => {
+      const server = new McpServer({ name: 'orders', version: '1.0.0' });
+
+      patientTool(server, draftOrder, async ({ kind, text }, tool) => {
+        const scope = scopeHere();
+        const context = await orderContext(scope, env.pseudonymKey);
+        const key = `draft:${context.intent}`;
+        const { draft, state } = await refusing(scope, () =>
+          effectOf(tool, scope)(key, () => book.draft({ kind, text }, context)),
+        );
+        return { draft, saved: state !== 'unsaved' };
+      });
+
+      patientTool(server, signOrder, async ({ draft }, tool) => {
+        const scope = scopeHere();
+        const context = await orderContext(scope, env.pseudonymKey);
+        const signed = await refusing(scope, () => {
+          book.check(draft, context);
+          return effectOf(tool, scope)(`sign:${draft}`, () => book.sign(draft, context));
+        });
+        return { order: signed.order, signedAt: new Date(signed.at).toISOString() };
+      });
+
+      patientTool(server, listDrafts, async () => {
+        const context = await orderContext(scopeHere(), env.pseudonymKey);
+        const drafts = book.drafts(context).map(({ draft, kind, text, state, draftedAt }) => ({
+          draft,
+          kind,
+          text,
+          saved: state !== 'unsaved',
+          draftedAt: new Date(draftedAt).toISOString(),
+        }));
+        return { drafts };
+      });
+      return server;
+    }, env),
+  );
+}
+
+type Effect = <T>(key: string, fn: () => Promise<T>) => Promise<T>;
+
+/** Without a way to hold a permit nothing is changed. */
+function effectOf(tool: PatientToolContext & { readonly effect?: Effect }, { facts: { by, hop } }: RequestScope): Effect {
+  const { effect } = tool;
+  if (effect === undefined)
+    throw new HmcpError(42802, { by, hop, check: 'permit' }, { reason: 'no permits are handed out here' });
+  return effect;
+}
+
+function scopeHere(): RequestScope {
+  const scope = currentScope();
+  if (scope === undefined) throw new TypeError('a patient tool runs only behind the guard');
+  return scope;
+}
+
+/** For whom, by which act and in which session: read from the request being served, never from arguments. */
+async function orderContext({ facts }: RequestScope, key: string): Promise<OrderContext> {
+  const { context, envelope } = facts;
+  const session = isSealed(envelope) ? sessionOf(envelope.seal) : undefined;
+  return { pk: await patientKey(key, context), intent: envelope.intent.id, session };
+}
+
+/** The session of a seal that the guard has verified already. */
+function sessionOf(seal: string): DraftSession {
+  const { sid, epoch } = SealClaims.parse(JSON.parse(Buffer.from(seal.split('.')[1] ?? '', 'base64url').toString('utf8')));
+  return { sid, epoch };
+}
+
+/**
+ * A draft that is not there for this patient is refused as a record of somebody else is: nobody learns which it was.
+ * @see protocol section 4
+ */
+async function refusing<T>(scope: RequestScope, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof OrderBookError && error.fault === 'unknown')) throw error;
+    const { by, hop } = scope.facts;
+    const refusal = new HmcpError(40302, { by, hop, check: 'argument' }, { reason: 'no such draft of this patient' });
+    scope.refusals.push(refusal);
+    throw refusal;
+  }
+}
