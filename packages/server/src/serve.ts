@@ -47,7 +47,7 @@ export async function serve(agent: AgentDefinition, env: AgentEnv, options: Serv
  * The Node request listener of a handler. Node keeps only the first of a repeated header: those that must stand once are put
  * together again, so that the gate sees that they were repeated.
  */
-export function nodeListener(handler: HmcpHandler): (request: IncomingMessage, response: ServerResponse) => void {
+export function nodeListener(handler: Pick<HmcpHandler, 'fetch'>): (request: IncomingMessage, response: ServerResponse) => void {
   // The gate bounds the body and records what it refuses; this is for what would fill the memory before.
   const serveMcp = toNodeHandler({ fetch: (request) => handler.fetch(request) }, { maxRequestBodySize: 2 * MAX_BODY_BYTES });
   return (request, response) => {
