@@ -1,10 +1,11 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { access, mkdir, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { AuditRecord, AuditSink } from '@hmcp/core';
 import { AuditFailure } from './audit-failure.js';
 import { chainLine, lineHead } from './chain.js';
+import { beginChain } from './chain-writer.js';
 import { RefusalFold } from './fold.js';
 import { type LogFile, openLogFile, syncFolderOf, writeDurably } from './log-file.js';
 import { type SinkFacts, serializeRecord } from './record-line.js';
@@ -263,9 +264,7 @@ async function exists(path: string): Promise<boolean> {
 
 /** The header is durable under another name before the log has its own, so no crash leaves a log without one. */
 async function beginLog(file: string, by: string, t: number): Promise<void> {
-  const chain = randomBytes(16).toString('base64url');
-  const members = `"log":"hmcp-audit","hash":"SHA-256","by":${JSON.stringify(by)}`;
-  const { line } = chainLine(undefined, `${lineHead(chain, 0, 0)}${t},${members}`);
+  const { line } = beginChain(by, t);
   await rm(`${file}.new`, { force: true });
   await writeDurably(`${file}.new`, line);
   await rename(`${file}.new`, file);

@@ -1,5 +1,7 @@
 export { AuditFailure, type AuditFailureKind } from './audit-failure.js';
+export { beginChain, type ChainPosition, continueChain, type TimedRecord } from './chain-writer.js';
 export { type FileAuditOptions, MAX_WAITING, openFileAudit } from './file-sink.js';
+export { type FoldLimits, RefusalFold } from './fold.js';
 export type { LogFile } from './log-file.js';
 export { plainText } from './plain-text.js';
 export type { SinkFacts, StoredRecord } from './record-line.js';
@@ -12,4 +14,12 @@ export {
   type LogLevel,
   type LogMethod,
 } from './redaction.js';
-export { type AuditVerification, type AuditWarning, type BrokenAudit, type IntactAudit, verifyAudit } from './verify.js';
+export {
+  type AuditVerification,
+  type AuditWarning,
+  type BrokenAudit,
+  type IntactAudit,
+  verifyAudit,
+  verifyAuditLines,
+} from './verify.js';
+export { hasWriter, lockForWriting } from './writer-lock.js';

@@ -38,7 +38,7 @@ const MEMBERS: Readonly<Record<keyof AuditRecord | keyof SinkFacts, (value: unkn
   issuer: text(2048),
   subject: text(256),
   clientId: text(256),
-  actors: (value) => (Array.isArray(value) ? value.slice(0, 8).map(text(256)) : illTyped()),
+  actors: texts(8),
   fhirUser: text(2048),
   jti: text(256),
   txn: text(256),
@@ -56,6 +56,13 @@ const MEMBERS: Readonly<Record<keyof AuditRecord | keyof SinkFacts, (value: unkn
   unverifiable: integer,
   fence: oneOf(['none']),
   contextMethod: oneOf(['claim', 'envelope', 'header']),
+  switchId: text(128),
+  fromPk: text(64),
+  vote: oneOf(['accept', 'accept_with_warning', 'veto', 'cannot_follow']),
+  level: oneOf(['C1', 'C2']),
+  evicted: texts(32),
+  permit: text(128),
+  waitedMs: integer,
   folded: integer,
   since: integer,
   until: integer,
@@ -92,6 +99,10 @@ function illTyped(): never {
 
 function text(max: number): (value: unknown) => string {
   return (value) => (typeof value === 'string' ? plainText(value, max) : illTyped());
+}
+
+function texts(most: number): (value: unknown) => string[] {
+  return (value) => (Array.isArray(value) ? value.slice(0, most).map(text(256)) : illTyped());
 }
 
 function integer(value: unknown): number {

@@ -92,8 +92,33 @@ export async function verifyAudit(
   // Asked before and after: a writer that came or went in between makes the end of the log its own affair.
   const liveBefore = await hasWriter(file);
   const scan = await scanAudit(file, onRecord);
-  if (!scan.ok) return scan;
   const live = (await hasWriter(file)) || liveBefore;
+  return verdictOf(file, scan, live);
+}
+
+/**
+ * {@link verifyAudit} for a chain that is kept elsewhere than in a file of its own: `lines` gives its lines, from the header on,
+ * each with its line feed. There is no torn tail.
+ * @param file what the verdict calls it; the writer's lock `<file>.lock` tells whether it is in use
+ * @see protocol section 8
+ */
+export async function verifyAuditLines(
+  file: string,
+  lines: Iterable<Buffer> | AsyncIterable<Buffer>,
+  { onRecord }: { readonly onRecord?: (record: StoredRecord) => void } = {},
+): Promise<AuditVerification> {
+  const liveBefore = await hasWriter(file);
+  const walk = new ChainWalk(file, onRecord);
+  for await (const line of lines) {
+    const broken = walk.read(line);
+    if (broken !== undefined) return broken;
+  }
+  const live = (await hasWriter(file)) || liveBefore;
+  return verdictOf(file, walk.finish(0), live);
+}
+
+function verdictOf(file: string, scan: AuditScan, live: boolean): AuditVerification {
+  if (!scan.ok) return scan;
   const { end, tail, records, runs, stops, first, last, lastEvent } = scan;
   const closed = lastEvent === 'audit.stop' && tail === 0;
   const warnings: AuditWarning[] = [];
@@ -107,48 +132,80 @@ export async function verifyAudit(
 
 /** The walk behind {@link verifyAudit} and behind the recovery of {@link openFileAudit}. */
 export async function scanAudit(file: string, onRecord?: (record: StoredRecord) => void): Promise<AuditScan> {
-  let end: ChainEnd | undefined;
-  let [lines, runs, stops] = [0, 0, 0];
-  let [first, last]: (number | undefined)[] = [];
-  let lastEvent: string | undefined;
+  const walk = new ChainWalk(file, onRecord);
   let rest: Buffer = Buffer.alloc(0);
-  const broken = (reason: string): BrokenAudit => {
-    const at = { line: lines + 1, offset: end?.size ?? 0, seq: lines };
-    return { ok: false, file, ...at, reason, records: Math.max(0, lines - 1) };
-  };
-
   for await (const chunk of createReadStream(file, { highWaterMark: 1 << 20 })) {
     const bytes: Buffer = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
     let start = 0;
     for (let feed = bytes.indexOf(10); feed >= 0; feed = bytes.indexOf(10, start)) {
-      const line = bytes.subarray(start, feed + 1);
-      const hash = checkLine(end?.hash, line);
-      if (hash === undefined) {
-        return broken(
-          lines === 0 ? 'this is not the header of an audit log, or it was changed' : 'the line is not the one written here',
-        );
-      }
-      const record = readPlace(line, end);
-      if (record === undefined) return broken('the line is not in its place in the chain');
-      end = { chain: record.chain, seq: record.seq, batch: record.b, hash, size: (end?.size ?? 0) + line.length };
-      lines += 1;
+      const broken = walk.read(bytes.subarray(start, feed + 1));
+      if (broken !== undefined) return broken;
       start = feed + 1;
-      if (record.seq === 0) continue;
-      first ??= record.t;
-      last = record.t;
-      lastEvent = record.event;
-      if (lastEvent === 'audit.start') runs += 1;
-      if (lastEvent === 'audit.stop') stops += 1;
-      onRecord?.(record);
     }
     rest = bytes.subarray(start);
-    if (rest.length > MAX_REST_BYTES) return broken('the line is too long');
+    if (rest.length > MAX_REST_BYTES) return walk.broken('the line is too long');
+  }
+  if (rest.length > 0 && walk.end !== undefined && !isTornTail(rest, nextHead(walk.end)))
+    return walk.broken('the last line is neither whole nor the beginning of one');
+  return walk.finish(rest.length);
+}
+
+/** Follows a chain line by line. */
+class ChainWalk {
+  readonly #file: string;
+  readonly #onRecord: ((record: StoredRecord) => void) | undefined;
+  #end: ChainEnd | undefined;
+  #lines = 0;
+  #runs = 0;
+  #stops = 0;
+  #first: number | undefined;
+  #last: number | undefined;
+  #lastEvent: string | undefined;
+
+  constructor(file: string, onRecord: ((record: StoredRecord) => void) | undefined) {
+    this.#file = file;
+    this.#onRecord = onRecord;
   }
 
-  if (end === undefined) return broken('the log has no header; a new log is never left without one');
-  if (rest.length > 0 && !isTornTail(rest, nextHead(end)))
-    return broken('the last line is neither whole nor the beginning of one');
-  return { ok: true, end, tail: rest.length, records: lines - 1, runs, stops, first, last, lastEvent };
+  get end(): ChainEnd | undefined {
+    return this.#end;
+  }
+
+  /** Takes the next line, with its line feed; a verdict only when it is not what was written here. */
+  read(line: Buffer): BrokenAudit | undefined {
+    const hash = checkLine(this.#end?.hash, line);
+    if (hash === undefined) {
+      return this.broken(
+        this.#lines === 0 ? 'this is not the header of an audit log, or it was changed' : 'the line is not the one written here',
+      );
+    }
+    const record = readPlace(line, this.#end);
+    if (record === undefined) return this.broken('the line is not in its place in the chain');
+    const size = (this.#end?.size ?? 0) + line.length;
+    this.#end = { chain: record.chain, seq: record.seq, batch: record.b, hash, size };
+    this.#lines += 1;
+    if (record.seq === 0) return undefined;
+    this.#first ??= record.t;
+    this.#last = record.t;
+    this.#lastEvent = record.event;
+    if (record.event === 'audit.start') this.#runs += 1;
+    if (record.event === 'audit.stop') this.#stops += 1;
+    this.#onRecord?.(record);
+    return undefined;
+  }
+
+  /** The verdict at the end. @param tail bytes after the last line */
+  finish(tail: number): AuditScan {
+    const end = this.#end;
+    if (end === undefined) return this.broken('the log has no header; a new log is never left without one');
+    const [first, last, lastEvent] = [this.#first, this.#last, this.#lastEvent];
+    return { ok: true, end, tail, records: this.#lines - 1, runs: this.#runs, stops: this.#stops, first, last, lastEvent };
+  }
+
+  broken(reason: string): BrokenAudit {
+    const at = { line: this.#lines + 1, offset: this.#end?.size ?? 0, seq: this.#lines };
+    return { ok: false, file: this.#file, ...at, reason, records: Math.max(0, this.#lines - 1) };
+  }
 }
 
 function nextHead({ chain, seq, batch }: ChainEnd): string {

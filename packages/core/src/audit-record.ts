@@ -6,6 +6,8 @@ import type { Check } from './errors.js';
  * - `notification.dropped`: a client notification outside the closed list
  * - `hop.call`, `hop.result`, `hop.dropped`, `hop.refused`, `hop.disclosure`: a caller's side of one outgoing request
  * - `token.issued`, `token.refused`: an authorization server's decision
+ * - `session.*`, `switch.*`, `permit.*`, `seal.renewed`: a context manager; one record for each transition of a session,
+ *   written in the same transaction. `switch.proposed`: asked for by somebody who may only propose
  * - `audit.start`, `audit.stop`, `audit.recover`: the sink itself
  * @see protocol section 8
  */
@@ -21,6 +23,22 @@ export const AUDIT_EVENTS = [
   'hop.disclosure',
   'token.issued',
   'token.refused',
+  'session.opened',
+  'session.joined',
+  'switch.proposed',
+  'switch.begun',
+  'switch.vote',
+  'switch.asked',
+  'switch.answered',
+  'switch.confirmed',
+  'switch.drained',
+  'switch.committed',
+  'switch.aborted',
+  'switch.unchanged',
+  'permit.granted',
+  'permit.redeemed',
+  'permit.released',
+  'seal.renewed',
   'audit.start',
   'audit.stop',
   'audit.recover',
@@ -76,6 +94,17 @@ export interface AuditRecord {
   readonly fence?: 'none' | undefined;
   /** How the patient reached the server: `claim`, `envelope` or, in transition, `header`. */
   readonly contextMethod?: 'claim' | 'envelope' | 'header' | undefined;
+  readonly switchId?: string | undefined;
+  /** Patient key before a switch; `pk` is the one after it. */
+  readonly fromPk?: string | undefined;
+  readonly vote?: 'accept' | 'accept_with_warning' | 'veto' | 'cannot_follow' | undefined;
+  /** How the person confirmed: C1 shown and confirmed, C2 two identifiers typed. @see protocol section 6 */
+  readonly level?: 'C1' | 'C2' | undefined;
+  /** Participants that left the session with this transition. */
+  readonly evicted?: readonly string[] | undefined;
+  readonly permit?: string | undefined;
+  /** Milliseconds from confirmation to commit. */
+  readonly waitedMs?: number | undefined;
   /** Number of like refusals folded into this record. */
   readonly folded?: number | undefined;
 }
