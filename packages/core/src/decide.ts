@@ -1,9 +1,10 @@
 import type { VerifiedToken } from './access-token.js';
+import { checkCompartment } from './compartment.js';
 import { type Envelope, isSealed, parseEnvelope } from './envelope.js';
 import type { Check, HmcpErrorCode } from './errors.js';
 import { FhirId, type PatientContext } from './patient-context.js';
 import { isEffect, type Operation } from './patient-tool.js';
-import { parseScopes, type Scope, satisfies } from './scopes.js';
+import { effectiveScopes, parseScopes, type Scope, satisfies } from './scopes.js';
 
 /** How a method is treated; anything not listed is `context`. @see protocol section 3 */
 export type MethodClass = 'handshake' | 'catalogue' | 'context';
@@ -65,11 +66,11 @@ export interface DecisionFacts {
 export type Refusal =
   | { readonly kind: 'context'; readonly code: HmcpErrorCode; readonly check: Check; readonly reason: string }
   | { readonly kind: 'scope'; readonly scope: string; readonly check: 'scope'; readonly reason: string }
-  | { readonly kind: 'malformed'; readonly check: 'envelope'; readonly reason: string };
+  | { readonly kind: 'malformed'; readonly check: 'envelope' | 'argument'; readonly reason: string };
 
 /** The outcome of {@link decide}: serve (with a context when the class has one), ask the access policy, or refuse. */
 export type Decision =
-  | { readonly verdict: 'serve'; readonly context: undefined; readonly effect: false }
+  | { readonly verdict: 'serve'; readonly context: undefined; readonly effect: boolean }
   | {
       readonly verdict: 'serve';
       readonly context: PatientContext;
@@ -97,8 +98,10 @@ export function decide(facts: DecisionFacts): Decision {
   if (kind !== 'context') return { verdict: 'serve', context: undefined, effect: false };
   if (operation?.patientScope === 'none') return decideWithoutPatient(facts, operation);
 
-  const params = asRecord(facts.params);
-  const parsed = parseEnvelope(params?._meta);
+  const params = asRecord(facts.params ?? {});
+  if (params === undefined)
+    return { verdict: 'refuse', refusal: { kind: 'malformed', check: 'argument', reason: 'params is no object' } };
+  const parsed = parseEnvelope(params._meta);
   if ('malformed' in parsed)
     return { verdict: 'refuse', refusal: { kind: 'malformed', check: 'envelope', reason: 'malformed envelope' } };
   const { envelope } = parsed;
@@ -128,7 +131,7 @@ export function decide(facts: DecisionFacts): Decision {
 
 function decideWithoutPatient(facts: DecisionFacts, operation: Operation): Decision {
   const refusal = checkScope({ ...facts, operation });
-  return refusal ? { verdict: 'refuse', refusal } : { verdict: 'serve', context: undefined, effect: false };
+  return refusal ? { verdict: 'refuse', refusal } : { verdict: 'serve', context: undefined, effect: isEffect(operation) };
 }
 
 interface NamedContext {
@@ -162,13 +165,13 @@ function nameContext({ token, header, transition, now }: DecisionFacts, envelope
   if (header === undefined) return refuse(42801, 'envelope', 'nothing names a patient');
   if (!transition) return refuse(42801, 'header', 'the header is no source of the patient here');
   if (!transition.clients.includes(token.clientId)) return refuse(42801, 'header', 'this client may not use the header');
-  if (now > transition.until) return refuse(42801, 'header', 'the transition period has ended');
+  if (!(now <= transition.until)) return refuse(42801, 'header', 'the transition period has ended');
   return { patient: who(header), contextMethod: 'header' };
 }
 
 function checkScope({ token, operation, method }: DecisionFacts): Refusal | undefined {
   if (method === 'resources/list') {
-    return token.scopes.some(grantsRead)
+    return effectiveScopes(token.scopes, token).some(grantsRead)
       ? undefined
       : { kind: 'scope', scope: 'patient/hmcp:read', check: 'scope', reason: 'no read scope' };
   }
@@ -185,35 +188,36 @@ function grantsRead(scope: Scope): boolean {
   );
 }
 
-const PATIENT_KEYS = /^(patient|patient[-_]?(id|ref|reference)|subject|subject[-_]?(id|reference))$/i;
-const PATIENT_REFERENCE = /(?:^|[/"'\s])Patient\/([A-Za-z0-9\-.]{1,64})/g;
+/** Argument names that say whose record is meant, whatever a tool's author called them. */
+const PATIENT_KEY = /^(?:for[-_]?)?(?:patients?|subjects?|beneficiary)(?:[-_.]?(?:fhir)?[-_.]?(?:ids?|refs?|references?|uuid))?$/i;
 
 /**
  * True when a request's arguments or URI name a patient other than the one in context: the declared patient argument,
- * an argument with a patient's name for a key, or a `Patient/…` reference anywhere in them.
+ * an argument with a patient's name for a key, or a FHIR resource, reference or mention of another patient anywhere in them.
+ * What cannot be told (a reference of unknown target, a resource of unknown type) counts as another patient.
  * @see protocol section 7
  */
 export function namesAnotherPatient(params: unknown, context: PatientContext, operation: Operation | undefined): boolean {
   const record = asRecord(params);
-  if (!record) return false;
+  if (!record) return params !== undefined;
   const { _meta, name, ...said } = record;
+  if (!checkCompartment(said, { patient: context, sourceBase: context.fhirServer }).inside) return true;
   const declared = operation?.patientArgument;
-  const own = new Set([context.patient, `Patient/${context.patient}`, `${context.fhirServer}/Patient/${context.patient}`]);
+  const base = context.fhirServer.replace(/\/+$/, '');
+  const own = new Set([context.patient, `Patient/${context.patient}`, `${base}/Patient/${context.patient}`]);
+
   const isOther = (key: string, value: unknown): boolean => {
-    if (typeof value === 'string') {
-      if (key === declared || (PATIENT_KEYS.test(key) && value !== '')) return !own.has(value);
-      for (const [, id] of value.matchAll(PATIENT_REFERENCE)) if (id !== context.patient) return true;
-      return false;
-    }
-    if (typeof value === 'number' || typeof value === 'boolean')
-      return key === declared || (PATIENT_KEYS.test(key) && typeof value === 'number');
+    const names = key === declared || PATIENT_KEY.test(key);
+    if (typeof value === 'string') return names && (value !== '' || key === declared) && !own.has(value);
+    if (typeof value === 'number') return names;
+    if (typeof value === 'boolean' || value === null) return key === declared;
     if (Array.isArray(value)) return value.some((item) => isOther(key, item));
     const inner = asRecord(value);
-    if (!inner) return key === declared && value === null;
-    if (PATIENT_KEYS.test(key) || key === declared) {
-      const named = inner.id ?? inner.reference;
-      if (typeof named === 'string' && !own.has(named)) return true;
-    }
+    if (!inner) return false;
+    const named = inner.id ?? inner.reference;
+    if (names && named !== undefined && !(typeof named === 'string' && own.has(named))) return true;
+    // `completion/complete` names its argument beside the value.
+    if (typeof inner.name === 'string' && isOther(inner.name, inner.value)) return true;
     return Object.entries(inner).some(([innerKey, item]) => isOther(innerKey, item));
   };
   return Object.entries(said).some(([key, value]) => isOther(key, value));

@@ -64,6 +64,7 @@ export {
   type PatientScope,
   type PatientTool,
 } from './patient-tool.js';
+export { checkResult, type ResultExpectation, type ResultVerdict } from './result.js';
 export {
   canChange,
   covers,
