@@ -1,0 +1,42 @@
+import type { JSONWebKeySet } from 'jose';
+import { resourceIdentifier, secureUrl } from './secure-url.js';
+
+/** A context manager whose seals are believed, and of which patients. Nothing of it is discovered from a seal. @see protocol section 1 */
+export interface TrustedManager {
+  /** `iss` of its seals, compared as a string. */
+  readonly issuer: string;
+  /** Its resource identifier: the audience of tokens it accepts. */
+  readonly resource: string;
+  /** Its client identifier, with which it calls participants. */
+  readonly clientId: string;
+  /** Where its public keys are, unless `keys` holds them. */
+  readonly jwksUri?: string | undefined;
+  readonly keys?: JSONWebKeySet | undefined;
+  /** `aud` of its seals. */
+  readonly trustDomain: string;
+  /** FHIR bases whose patients it may name. */
+  readonly fhirServers: readonly string[];
+  /** When given, a seal must name one of these tenants. */
+  readonly tenants?: readonly string[] | undefined;
+  /** Authorization servers whose people it may name. */
+  readonly tokenIssuers: readonly string[];
+}
+
+/** @throws {TypeError} naming the member that is not usable */
+export function checkManagers(managers: readonly TrustedManager[]): void {
+  for (const [index, manager] of managers.entries()) {
+    const at = `managers[${index}]`;
+    secureUrl(manager.issuer, `${at}.issuer`);
+    resourceIdentifier(manager.resource, `${at}.resource`);
+    if (manager.clientId === '') throw new TypeError(`"${at}.clientId" is empty`);
+    if (manager.trustDomain === '') throw new TypeError(`"${at}.trustDomain" is empty`);
+    if ((manager.jwksUri === undefined) === (manager.keys === undefined))
+      throw new TypeError(`"${at}" must have either "jwksUri" or "keys"`);
+    if (manager.jwksUri !== undefined) secureUrl(manager.jwksUri, `${at}.jwksUri`);
+    if (manager.fhirServers.length === 0) throw new TypeError(`"${at}.fhirServers" must name at least one`);
+    if (manager.tokenIssuers.length === 0) throw new TypeError(`"${at}.tokenIssuers" must name at least one`);
+    if (manager.tenants?.length === 0) throw new TypeError(`"${at}.tenants" must not be empty`);
+    const again = managers.findIndex(({ issuer }) => issuer === manager.issuer);
+    if (again !== index) throw new TypeError(`"${at}.issuer" is listed twice`);
+  }
+}
