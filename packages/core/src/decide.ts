@@ -189,7 +189,8 @@ function grantsRead(scope: Scope): boolean {
 }
 
 /** Argument names that say whose record is meant, whatever a tool's author called them. */
-const PATIENT_KEY = /^(?:for[-_]?)?(?:patients?|subjects?|beneficiary)(?:[-_.]?(?:fhir)?[-_.]?(?:ids?|refs?|references?|uuid))?$/i;
+const PATIENT_KEY =
+  /^(?:for[-_]?)?(?:patients?|subjects?|beneficiary)(?:[-_.]?(?:fhir)?[-_.]?(?:ids?|refs?|references?|uuid))?$/i;
 
 /**
  * True when a request's arguments or URI name a patient other than the one in context: the declared patient argument,

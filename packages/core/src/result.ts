@@ -1,10 +1,4 @@
-import {
-  type CompartmentFault,
-  type CompartmentVerdict,
-  checkCompartment,
-  checkText,
-  combineVerdicts,
-} from './compartment.js';
+import { type CompartmentFault, type CompartmentVerdict, checkCompartment, checkText, combineVerdicts } from './compartment.js';
 import { META } from './envelope.js';
 import type { PatientIdentity } from './patient-context.js';
 
@@ -64,7 +58,9 @@ export function checkResult(result: Json, { patient, described = 'nothing' }: Re
 
   function textVerdict(text: string): ResultVerdict {
     const verdict = checkText(text, options);
-    return verdict.inside && repeated !== undefined && repeats(text) ? { ...verdict, types: {}, resources: 0, unverifiable: 0 } : verdict;
+    return verdict.inside && repeated !== undefined && repeats(text)
+      ? { ...verdict, types: {}, resources: 0, unverifiable: 0 }
+      : verdict;
   }
 
   function repeats(text: string): boolean {
