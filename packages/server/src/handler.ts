@@ -14,7 +14,7 @@ import { isJsonObject, type Json } from './message.js';
 import { isMetadataPath, serveMetadata } from './metadata.js';
 import { Declarations, declarationsOf } from './operations.js';
 import { announce, interceptConnect, serverOf } from './server-of.js';
-import { refusalOnWire } from './wire-error.js';
+import { refusalOnWire, scrub } from './wire-error.js';
 
 /** An HMCP server, web-standard: `fetch` serves one HTTP request. Mount it on Node with `serve`. */
 export interface HmcpHandler {
@@ -123,14 +123,15 @@ export function createHmcpHandler(factory: McpServerFactory, env: AgentEnv): Hmc
     }
   }
 
+  /** What the SDK refused before any transport: its code stays, its text goes, for it repeats what was sent. */
   async function recordRefusal(response: Response, exchange: Exchange, body: Json): Promise<Response> {
     const record = await describe(inboundOf(exchange, body), env, undefined);
     const reason = 'the request is no valid MCP request';
+    const said: unknown = await response.json().catch(() => undefined);
     try {
       await makeDurable(env, { ...record, event: 'request.refused', outcome: 4, code: response.status, check: 'size', reason });
-      return response;
+      return jsonRpc(response.status, idOf(body), scrub(isJsonObject(said) ? said.error : undefined));
     } catch (error) {
-      await response.body?.cancel();
       return auditUnavailable(error, body.id);
     }
   }
