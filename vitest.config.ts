@@ -1,17 +1,43 @@
 import { defineConfig } from 'vitest/config';
+import manifest from './package.json' with { type: 'json' };
 
-// Tests run on source: `@hmcp/source` is the first export condition of every package.
-const resolve = { conditions: ['@hmcp/source'] };
-const ssr = { resolve: { conditions: ['@hmcp/source'] } };
+// Tests run on source: `@scope/source` is the first export condition of every package.
+const conditions = [`${manifest.config.scope}/source`];
+const onSource = { resolve: { conditions }, ssr: { resolve: { conditions } } };
+// An assertion library or provider prints through the console too; a test that lets it is no quiet test.
+const setupFiles = ['./test/console-guard.ts'];
 
 export default defineConfig({
-  resolve,
-  ssr,
+  ...onSource,
   test: {
     projects: [
-      { resolve, ssr, test: { name: 'packages', include: ['packages/*/test/**/*.test.ts'], testTimeout: 20_000 } },
-      { resolve, ssr, test: { name: 'architecture', include: ['test/architecture/**/*.test.ts'], testTimeout: 60_000 } },
-      { resolve, ssr, test: { name: 'whole', include: ['test/whole/**/*.test.ts'], testTimeout: 120_000, hookTimeout: 60_000 } },
+      {
+        ...onSource,
+        test: {
+          name: 'packages',
+          include: ['packages/*/test/**/*.test.ts'],
+          setupFiles,
+          testTimeout: 20_000,
+          hookTimeout: 20_000,
+        },
+      },
+      {
+        ...onSource,
+        test: { name: 'architecture', include: ['test/architecture/**/*.test.ts'], setupFiles, testTimeout: 20_000 },
+      },
+      { ...onSource, test: { name: 'spec', include: ['test/spec/**/*.test.ts'], setupFiles, testTimeout: 20_000 } },
+      // Whole worlds: real processes of the built programs, one world at a time.
+      {
+        ...onSource,
+        test: {
+          name: 'whole',
+          include: ['test/whole/**/*.test.ts'],
+          setupFiles,
+          testTimeout: 120_000,
+          hookTimeout: 60_000,
+          fileParallelism: false,
+        },
+      },
     ],
   },
 });

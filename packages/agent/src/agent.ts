@@ -119,7 +119,8 @@ export function createAgent(options: AgentOptions): Agent {
     if (!(timeoutMs > 0)) {
       throw await refuse(ledger.refusal(scope, 40302, 'peer', 'the token of this request ends before the call could'));
     }
-    const frame: CallFrame = { scope: contractScope(contract), timeoutMs, signal: callOptions.signal };
+    const aboutPatient = contract.patientScope !== 'none';
+    const frame: CallFrame = { scope: contractScope(contract), aboutPatient, timeoutMs, signal: callOptions.signal };
     const result = await callFrame.run(frame, () => request(scope, peer, contract.name, args, frame, refuse));
     return read(scope, contract, result);
   }

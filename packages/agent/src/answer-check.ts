@@ -2,7 +2,6 @@ import { checkBinding, HmcpError, META, patientKey } from '@hmcp/core';
 import type { BoundRequest } from './bound-request.js';
 import type { JsonRpcMessage } from './instrument.js';
 import { CACHED_BY_SDK } from './methods.js';
-import type { ResolvedPeer } from './peers.js';
 import { checkResult } from './result-check.js';
 
 const ENDED = 'the request ended before its answer came';
@@ -12,11 +11,11 @@ const ENDED = 'the request ended before its answer came';
  * durable before it is given; a refusal of a later hop keeps its code and who refused; of a dropped answer nothing is left.
  * @see protocol sections 2.4 and 4
  */
-export async function judgeAnswer(request: BoundRequest, peer: ResolvedPeer | undefined, message: JsonRpcMessage) {
+export async function judgeAnswer(request: BoundRequest, message: JsonRpcMessage) {
   try {
     if (request.hop.scope.closed) throw await request.drop(40901, ENDED);
     if (message.error !== undefined) return await judgeError(request, message, message.error);
-    return await judgeResult(request, peer, message);
+    return await judgeResult(request, message);
   } catch (error) {
     const refusal = error instanceof HmcpError ? error : await request.drop(40903, 'the answer could not be checked');
     const { code, data } = request.fail(refusal);
@@ -37,12 +36,12 @@ async function judgeError(request: BoundRequest, message: JsonRpcMessage, error:
   return { ...answerTo(message), error: { code, message: 'the peer answered with an error' } };
 }
 
-async function judgeResult(request: BoundRequest, peer: ResolvedPeer | undefined, message: JsonRpcMessage) {
+async function judgeResult(request: BoundRequest, message: JsonRpcMessage) {
   const { hop, ledger, frame } = request;
   const { scope } = hop;
   const result = record(message.result);
   if (result.resultType === 'input_required') throw await request.drop(40903, 'a request of the server stood in its answer');
-  const fault = await bindingFault(request, peer, result._meta);
+  const fault = await bindingFault(request, result._meta);
   if (fault !== undefined) throw await request.drop(fault, 'the binding is missing or names another context');
   const verdict = checkResult(result, { patient: scope.facts.context, contract: frame !== undefined });
   if (!verdict.inside) throw await request.drop(40903, verdict.reason);
@@ -56,10 +55,10 @@ async function judgeResult(request: BoundRequest, peer: ResolvedPeer | undefined
  * goes on. After the request ended none is.
  * @see protocol sections 2.4 and 3
  */
-export async function admitNotification(request: BoundRequest, peer: ResolvedPeer | undefined, message: JsonRpcMessage) {
+export async function admitNotification(request: BoundRequest, message: JsonRpcMessage) {
   const { hop, ledger } = request;
   const params = record(message.params);
-  const fault = await bindingFault(request, peer, params._meta);
+  const fault = await bindingFault(request, params._meta);
   const verdict = checkResult(params, { patient: hop.scope.facts.context, contract: false });
   if (hop.scope.closed) return false;
   if (fault === undefined && verdict.inside) return true;
@@ -69,11 +68,12 @@ export async function admitNotification(request: BoundRequest, peer: ResolvedPee
 }
 
 /** `undefined` when what came back is bound to this request, or nobody promised that it would be. */
-async function bindingFault(request: BoundRequest, peer: ResolvedPeer | undefined, meta: unknown) {
-  if (peer?.kind !== 'hmcp') return undefined;
-  const { context, envelope } = request.hop.scope.facts;
+async function bindingFault({ hop }: BoundRequest, meta: unknown): Promise<40901 | 40903 | undefined> {
+  if (hop.binding === 'none') return undefined;
+  const { context, envelope } = hop.scope.facts;
   const intent = envelope.intent.id;
-  return checkBinding(record(meta)[META.context], { pk: await patientKey(intent, context), intent, by: peer.resource });
+  const expected = { pk: await patientKey(intent, context), intent, by: hop.record.peer ?? '' };
+  return checkBinding(record(meta)[META.context], expected);
 }
 
 /**

@@ -7,6 +7,8 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 export interface CallFrame {
   /** Scopes the contract needs at the peer and onward. */
   readonly scope: string;
+  /** False for an operation that declares `patientScope: "none"`: it gets no envelope, and binds its answer to nobody. */
+  readonly aboutPatient: boolean;
   /** Milliseconds the call may take. */
   readonly timeoutMs: number;
   /** The caller's own signal, to tell its decision from a timeout. */

@@ -34,6 +34,8 @@ export interface HopStart {
   readonly method: string;
   readonly tool: string | undefined;
   readonly traceparent?: string | undefined;
+  /** Whether the answer must be bound to the request. @default true for an `hmcp` peer */
+  readonly bound?: boolean | undefined;
 }
 
 const NAME = /^[A-Za-z0-9_./-]{1,128}$/;
@@ -73,7 +75,7 @@ export class HopLedger {
     const { peer, traceparent } = start;
     const method = NAME.test(start.method) ? start.method : 'other';
     const tool = start.tool !== undefined && NAME.test(start.tool) ? start.tool : undefined;
-    const binding = peer?.kind === 'hmcp' ? 'checked' : 'none';
+    const binding = (start.bound ?? peer?.kind === 'hmcp') ? 'checked' : 'none';
     return {
       scope,
       binding,

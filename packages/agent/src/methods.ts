@@ -1,19 +1,4 @@
 /**
- * The classes of MCP methods as a caller sees them. Closed lists: a method that is not listed is `context`.
- * @see protocol section 3
- */
-export type MethodClass = 'handshake' | 'catalogue' | 'context';
-
-const HANDSHAKE: ReadonlySet<string> = new Set(['initialize', 'server/discover', 'ping']);
-const CATALOGUE: ReadonlySet<string> = new Set(['tools/list', 'prompts/list', 'resources/templates/list', 'logging/setLevel']);
-
-/** Class of a request's method. @see protocol section 3 */
-export function methodClass(method: string): MethodClass {
-  if (HANDSHAKE.has(method)) return 'handshake';
-  return CATALOGUE.has(method) ? 'catalogue' : 'context';
-}
-
-/**
  * Notifications a client sends; `cancelled` only for its own request. `progress` is left out: a client reports it on a
  * server's request, and those are refused.
  * @see protocol section 3

@@ -56,11 +56,12 @@ export class PeerClients {
   }
 
   #begin(peer: ResolvedPeer): Promise<Client> {
-    const connecting = this.#connect(peer);
-    this.#connecting.set(peer.name, connecting);
-    connecting.catch(() => {
+    // Forgotten before anybody learns of the failure, so that whoever waited for it begins anew.
+    const connecting: Promise<Client> = this.#connect(peer).catch((error: unknown) => {
       if (this.#connecting.get(peer.name) === connecting) this.#connecting.delete(peer.name);
+      throw error;
     });
+    this.#connecting.set(peer.name, connecting);
     return connecting;
   }
 

@@ -1,11 +1,11 @@
-import { HmcpError, isSealed, META } from '@hmcp/core';
+import { HmcpError, isSealed, META, methodClass } from '@hmcp/core';
 import { currentScope, outsideScope, type RequestScope } from '@hmcp/core/request-scope';
 import { admitNotification, judgeAnswer, withoutCaching } from './answer-check.js';
 import { BoundRequest } from './bound-request.js';
 import { type CallFrame, callFrame, sending } from './call-frame.js';
 import type { HopLedger } from './hop-ledger.js';
 import type { JsonRpcMessage, SendOptions, TransportFetch, TransportHooks } from './instrument.js';
-import { CLIENT_NOTIFICATIONS, methodClass, SERVER_NOTIFICATIONS } from './methods.js';
+import { CLIENT_NOTIFICATIONS, SERVER_NOTIFICATIONS } from './methods.js';
 import { peerFetch } from './peer-fetch.js';
 import { defaultTimeoutMs, type PeerTokens } from './peer-tokens.js';
 import type { ResolvedPeer } from './peers.js';
@@ -98,7 +98,9 @@ export class PeerLink implements TransportHooks {
   /** Handshake, catalogue, and whatever is sent outside every request: nothing of a context; to an `hmcp` peer an own token. */
   async #sendUnbound(id: Id | undefined, method: string, bare: JsonRpcMessage, scope: RequestScope | undefined, send: Write) {
     let token: string | undefined;
-    if (this.#isHmcp && (this.#kind === 'http' || methodClass(method) === 'catalogue')) {
+    // A pipe may be set up outside every request: its handshake needs no token.
+    const needsToken = this.#kind === 'http' || methodClass(method) === 'catalogue';
+    if (this.#isHmcp && (needsToken || scope !== undefined)) {
       if (scope === undefined) throw await this.#ledger.refusedOutside(this.#start(bare));
       try {
         token = await this.#token(scope, callFrame.getStore());
@@ -122,7 +124,8 @@ export class PeerLink implements TransportHooks {
     const frame = callFrame.getStore();
     const { traceparent: inbound, envelope } = scope.facts;
     const traceparent = this.#isHmcp ? nextTraceparent(inbound, this.#parts.random) : inbound;
-    const hop = await this.#ledger.open(scope, { ...this.#start(bare), traceparent });
+    const bound = this.#isHmcp && frame?.aboutPatient !== false;
+    const hop = await this.#ledger.open(scope, { ...this.#start(bare), traceparent, bound });
     const request = new BoundRequest(this.#ledger, hop, frame);
     request.progressToken = metaOf(bare).progressToken;
     try {
@@ -139,7 +142,8 @@ export class PeerLink implements TransportHooks {
     this.#bound.set(id, request);
     options.requestSignal?.addEventListener('abort', () => this.#abandon(id, request), { once: true });
     const { token } = request;
-    const message = this.#isHmcp ? withMeta(bare, { traceparent, [META.context]: envelope }) : bare;
+    const traced = this.#isHmcp ? withMeta(bare, { traceparent }) : bare;
+    const message = bound ? withMeta(traced, { [META.context]: envelope }) : traced;
     try {
       await sending.run({ token, traceparent }, () => send(this.#withToken(message, token)));
     } catch (error) {
@@ -184,7 +188,7 @@ export class PeerLink implements TransportHooks {
     }
     this.#bound.delete(id);
     request.enqueue(async () => {
-      const answer = await judgeAnswer(request, this.#peer, message);
+      const answer = await judgeAnswer(request, message);
       request.hop.scope.run(() => deliver(answer));
     });
   }
@@ -200,7 +204,7 @@ export class PeerLink implements TransportHooks {
       return;
     }
     request.enqueue(async () => {
-      const admitted = await admitNotification(request, this.#peer, message);
+      const admitted = await admitNotification(request, message);
       if (admitted) request.hop.scope.run(() => deliver(message));
     });
   }

@@ -1,6 +1,5 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { methodClass } from '../src/methods.js';
 import { contractScope } from '../src/peer-tokens.js';
 import { checkResult } from '../src/result-check.js';
 import { nextTraceparent } from '../src/traceparent.js';
@@ -46,21 +45,6 @@ describe('what is removed from a message', () => {
   test.each(['authorization', 'mcp-name', 'x-api-key', 'content-type'])('not header %s', (name) => {
     expect(isContextHeader(name)).toBe(false);
   });
-});
-
-describe('methods', () => {
-  test.each(['initialize', 'server/discover', 'ping'])('%s is handshake', (m) => expect(methodClass(m)).toBe('handshake'));
-  test.each(['tools/list', 'prompts/list', 'resources/templates/list', 'logging/setLevel'])('%s is catalogue', (m) =>
-    expect(methodClass(m)).toBe('catalogue'));
-  test.each([
-    'resources/list',
-    'completion/complete',
-    'subscriptions/listen',
-    'toString',
-    '',
-    'Tools/list',
-    'anything',
-  ])('"%s", like everything not listed, is about a patient', (m) => expect(methodClass(m)).toBe('context'));
 });
 
 describe('traceparent', () => {

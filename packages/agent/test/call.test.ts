@@ -1,5 +1,6 @@
 import { HmcpError } from '@hmcp/core';
 import { afterEach, describe, expect, test } from 'vitest';
+import * as z from 'zod';
 import { type Behaviour, startPeer, type TestPeer } from './support/peer-server.js';
 import {
   ANN,
@@ -93,6 +94,21 @@ describe.each(eras)('a call to an hmcp server $era', ({ legacy }) => {
   });
 });
 
+describe('an operation that is about no patient', () => {
+  test('gets a token and no envelope; its answer is bound to nobody, and still may name nobody else', async () => {
+    const { agent, labs, audit } = await labsWorld();
+    const contract = { ...listResults, patientScope: 'none', output: z.looseObject({}) } as const;
+    // The server, which got no envelope, answers about somebody it made up.
+    const error = await refusalOf(scopeOf(ANN).run(() => agent.call('labs', contract, {})));
+    expect([error.code, error.reason]).toEqual([40903, 'another patient']);
+    expect(labs.calls()[0]?.body).not.toMatch(/pt-ann|intent-of-ann/);
+    expect(labs.calls()[0]?.headers.authorization).toContain('Bearer for-');
+    expect(audit.records).toMatchObject([{ binding: 'none' }, { binding: 'none', event: 'hop.dropped' }]);
+    labs.behaviour = 'wrong-shape';
+    await expect(scopeOf(ANN).run(() => agent.call('labs', contract, {}))).resolves.toEqual({ results: 'none' });
+  });
+});
+
 describe('a server that does not serve', () => {
   test.each([
     [401, 40302],
@@ -139,6 +155,20 @@ describe('a server that does not serve', () => {
     expect(ann).toMatchObject({ status: 'rejected', reason: { code: 50301 } });
     expect(bo).toMatchObject({ status: 'fulfilled' });
     expect(labs.calls()).toHaveLength(1);
+  });
+
+  test('a server that forgot the connection (404) is connected to anew by the next call', async () => {
+    const { agent, labs } = await labsWorld();
+    const connects = () => labs.received.filter(({ body }) => body.includes('server/discover')).length;
+    const call = () => scopeOf(ANN).run(() => agent.call('labs', listResults, {}));
+    await call();
+    await call();
+    expect(connects()).toBe(1);
+    labs.status = 404;
+    expect(await refusalOf(call())).toMatchObject({ code: 50301, check: 'peer' });
+    labs.status = undefined;
+    await call();
+    expect(connects()).toBe(2);
   });
 
   test('no answer in time is 50301, and the call is recorded as refused', async () => {

@@ -63,6 +63,23 @@ describe('code that two requests share', () => {
     expect(await serve(scopeOf(BO), async () => memo.results[0])).toBe('withheld');
   });
 
+  test('an object that the contract made of the answer belongs to the request as well', async () => {
+    const output = listResults.output.transform(({ results }) => ({ count: results.length }));
+    const count = await scopeOf(ANN).run(() => made.agent.call('labs', { ...listResults, output }, {}));
+    expect(count).toEqual({ count: 1 });
+    expect(await serve(scopeOf(BO), async () => count)).toBe('withheld');
+  });
+
+  test('a request that ends while its answer is parsed gets 40901', async () => {
+    const scope = scopeOf(ANN);
+    const output = listResults.output.refine(async () => {
+      scope.close();
+      return true;
+    });
+    const error = await refusalOf(scope.run(() => made.agent.call('labs', { ...listResults, output }, {})));
+    expect(error.code).toBe(40901);
+  });
+
   test('a memoized call serves the request that made it, and is withheld from every other', async () => {
     let memo: Promise<unknown> | undefined;
     const memoized = () => {

@@ -1,4 +1,5 @@
 import type { Grant } from '@hmcp/auth';
+import { currentScope, type RequestScope } from '@hmcp/core/request-scope';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { openSession } from '../src/index.js';
 import { startPeer, type TestPeer } from './support/peer-server.js';
@@ -61,6 +62,14 @@ describe('a process session', () => {
     labs.behaviour = 'foreign-observation';
     const error = await refusalOf(session.call('labs', listResults, {}));
     expect([error.code, error.data.by, error.data.hop]).toEqual([40903, 'https://triage.example/mcp', undefined]);
+  });
+
+  test('closes the scope of each call with the call: nothing started in it goes on', async () => {
+    const session = await openSession({ agent: made.agent, grant: grantOf(ANN) });
+    const scopes: (RequestScope | undefined)[] = [];
+    session.events.on('call', () => scopes.push(currentScope()));
+    await session.call('labs', listResults, {});
+    expect(scopes.map((scope) => scope?.closed)).toEqual([true]);
   });
 
   test('tells its own events, and only those', async () => {

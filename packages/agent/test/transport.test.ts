@@ -182,6 +182,49 @@ describe('the bare SDK, for comparison', () => {
   });
 });
 
+describe('the network of an instrumented transport', () => {
+  test('follows no redirect with a context, whatever the transport was told', async () => {
+    const { agent, labs } = await labsWorld();
+    const elsewhere = await startPeer();
+    closers.push(elsewhere.close);
+    const client = new Client({ name: 'any', version: '1' }, { versionNegotiation: { mode: 'auto' } });
+    closers.push(() => client.close());
+    const transport = new StreamableHTTPClientTransport(new URL(labs.url), { redirectPolicy: 'follow' });
+    const scope = scopeOf(ANN);
+    await scope.run(() => client.connect(agent.transport(transport, 'labs')));
+    [labs.status, labs.location] = [307, elsewhere.url];
+    const error = await scope
+      .run(() => client.callTool({ name: 'list-results', arguments: {} }))
+      .catch((reason: unknown) => reason);
+    expect(error).toMatchObject({ code: 50301, data: { check: 'peer' } });
+    expect(elsewhere.received).toEqual([]);
+  });
+
+  test('opens no stream beside the requests: it would belong to none', async () => {
+    const { agent, labs } = await labsWorld();
+    const scope = scopeOf(ANN);
+    const client = await scope.run(() => connectV2('legacy')(agent, labs.url));
+    await scope.run(() => client.call());
+    expect(labs.received.every(({ method }) => method === 'POST')).toBe(true);
+  });
+
+  test('a handler that the client chains sees each checked message once, and nothing else', async () => {
+    const { agent, labs } = await labsWorld();
+    const transport = agent.transport(new StreamableHTTPClientTransport(new URL(labs.url)), 'labs');
+    const seen: unknown[] = [];
+    transport.onmessage = (message) => void seen.push(message);
+    const client = new Client({ name: 'any', version: '1' });
+    closers.push(() => client.close());
+    const scope = scopeOf(ANN);
+    await scope.run(() => client.connect(transport));
+    await scope.run(() => client.callTool({ name: 'list-results', arguments: {} }));
+    labs.behaviour = 'foreign-observation';
+    await scope.run(() => client.callTool({ name: 'list-results', arguments: {} })).catch(() => undefined);
+    expect(seen).toMatchObject([{ result: { protocolVersion: expect.any(String) } }, { result: {} }, { error: { code: 40903 } }]);
+    expect(JSON.stringify(seen)).not.toContain(BO);
+  });
+});
+
 describe('what comes during a call', () => {
   async function progressOf(behaviour: Behaviour) {
     const made = await labsWorld();

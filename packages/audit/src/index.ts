@@ -13,3 +13,4 @@ export {
   type LogMethod,
 } from './redaction.js';
 export { type AuditVerification, type AuditWarning, type BrokenAudit, type IntactAudit, verifyAudit } from './verify.js';
+export { lockForWriting } from './writer-lock.js';

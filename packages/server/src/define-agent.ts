@@ -1,7 +1,7 @@
 import { type AccessPolicy, protectedResourceMetadata, type TokenExchanger, type TokenVerifier } from '@hmcp/auth';
 import type { AuditSink, ContextMode, HeaderTransition, OperationTable } from '@hmcp/core';
 import type { Outbound } from '@hmcp/core/request-scope';
-import type { HmcpHandler } from './handler.js';
+import type { createMcpHandler, McpServerFactory } from '@modelcontextprotocol/server';
 
 /** What a server tells its operators; fixed sentences, so that nothing of a request can get into a log. */
 export type ServerNotice =
@@ -61,6 +61,20 @@ export interface AgentEnv {
   readonly now?: (() => number) | undefined;
   /** @default globalThis.fetch */
   readonly fetch?: typeof globalThis.fetch | undefined;
+}
+
+/** An HMCP server, web-standard: `fetch` serves one HTTP request. Mount it on Node with `serve`. */
+export interface HmcpHandler {
+  /** Serves MCP at the path of `env.resource`, and the protected-resource metadata. */
+  readonly fetch: (request: Request) => Promise<Response>;
+  /** Resolves, once the factory has run for inspection, to the operations it registered without declaring them. */
+  readonly undeclared: Promise<readonly string[]>;
+  /** The guarded factory, for other carriers (stdio). */
+  readonly factory: McpServerFactory;
+  readonly env: AgentEnv;
+  /** Tells listeners that a resource changed; carries no data. */
+  readonly notify: ReturnType<typeof createMcpHandler>['notify'];
+  close(): Promise<void>;
 }
 
 /** An agent: a name, and a function from its deployment to the handler that serves it. */

@@ -4,10 +4,10 @@ import type { RequestScope } from '@hmcp/core/request-scope';
 import type { AgentEnv } from './define-agent.js';
 import { isJsonObject, type Json } from './message.js';
 
-/** A FHIR resource as JSON. */
-export interface FhirResource {
-  readonly resourceType: string;
-  readonly id?: string;
+/** A FHIR resource of one type, as JSON. */
+export interface FhirResource<T extends string = string> {
+  readonly resourceType: T;
+  readonly id: string;
   readonly [member: string]: unknown;
 }
 
@@ -18,9 +18,12 @@ export interface FhirResource {
  */
 export interface FhirClient {
   /** Reads one resource. */
-  read(type: string, id: string): Promise<FhirResource>;
-  /** Searches one type; `patient=` is added here and may not be among the parameters. All pages are fetched (at most 50). */
-  search(type: string, parameters?: Readonly<Record<string, string | undefined>>): Promise<FhirResource[]>;
+  read<T extends string>(type: T, id: string): Promise<FhirResource<T>>;
+  /**
+   * Searches one type; `patient=` is added here and may not be among the parameters. All pages are fetched (at most 50).
+   * An answer that holds another type is refused.
+   */
+  search<T extends string>(type: T, parameters?: Readonly<Record<string, string | undefined>>): Promise<FhirResource<T>[]>;
 }
 
 const TYPE = /^[A-Z][A-Za-z]{1,63}$/;
@@ -97,14 +100,14 @@ export function scopedFhir(scope: RequestScope, env: AgentEnv): FhirClient {
   }
 
   return {
-    async read(type, id) {
+    async read<T extends string>(type: T, id: string) {
       if (!TYPE.test(type) || !ID.test(id)) throw refuse(40302, 'peer', 'no such resource');
       const resource = own(await get(new URL(`${base}/${type}/${id}`), type, 'r'));
-      if (resource.resourceType !== type || resource.id !== id)
+      if (!isOfType(resource, type) || resource.id !== id)
         throw refuse(40302, 'peer', 'the FHIR server answered with another resource');
       return resource;
     },
-    async search(type, parameters = {}) {
+    async search<T extends string>(type: T, parameters: Readonly<Record<string, string | undefined>> = {}) {
       if (!TYPE.test(type)) throw refuse(40302, 'peer', 'no such type');
       const url = new URL(`${base}/${type}`);
       url.searchParams.set(type === 'Patient' ? '_id' : 'patient', context.patient);
@@ -112,7 +115,7 @@ export function scopedFhir(scope: RequestScope, env: AgentEnv): FhirClient {
         if (BEYOND.test(name)) throw refuse(40903, 'argument', 'a search parameter reaches beyond the patient');
         if (value !== undefined) url.searchParams.append(name, value);
       }
-      const found: FhirResource[] = [];
+      const found: FhirResource<T>[] = [];
       let next: URL | undefined = url;
       for (let page = 0; next !== undefined; page += 1) {
         // Half of a list of results would look like all of it.
@@ -122,13 +125,18 @@ export function scopedFhir(scope: RequestScope, env: AgentEnv): FhirClient {
         const entries = Array.isArray(bundle.entry) ? bundle.entry.filter(isJsonObject) : [];
         for (const { resource } of entries) {
           const row = isJsonObject(resource) && resource.resourceType !== 'OperationOutcome' ? own(resource) : undefined;
-          if (row?.resourceType === type) found.push(row);
+          if (isOfType(row, type)) found.push(row);
         }
         next = nextPage(bundle);
       }
       return found;
     },
   };
+}
+
+function isOfType<T extends string>(value: unknown, type: T): value is FhirResource<T> {
+  const resource = value as Partial<FhirResource> | null | undefined;
+  return resource?.resourceType === type && typeof resource.id === 'string';
 }
 
 /** At the level the token in hand acts at: an exchange can only narrow what it holds. */

@@ -4,7 +4,7 @@ import { createMcpHandler, isLegacyRequest, type McpServerFactory } from '@model
 import type { Inbound } from './admission.js';
 import { intentOf, publicAuthInfo } from './admitted.js';
 import { describe, makeDurable } from './audit.js';
-import { type AgentEnv, checkEnv } from './define-agent.js';
+import { type AgentEnv, checkEnv, type HmcpHandler } from './define-agent.js';
 import { behindGate, type Exchange } from './exchange.js';
 import { auditUnavailable, endAtExpiry, jsonRpc, type Passed, passGate, scopeChallenge } from './gate.js';
 import { guardTransport } from './guard.js';
@@ -15,23 +15,6 @@ import { isMetadataPath, serveMetadata } from './metadata.js';
 import { Declarations, declarationsOf } from './operations.js';
 import { announce, interceptConnect, serverOf } from './server-of.js';
 import { refusalOnWire, scrub } from './wire-error.js';
-
-/** An HMCP server, web-standard: `fetch` serves one HTTP request. Mount it on Node with `serve`. */
-export interface HmcpHandler {
-  /** Serves MCP at the path of `env.resource`, and the protected-resource metadata. */
-  readonly fetch: (request: Request) => Promise<Response>;
-  /** Resolves, once the factory has run for inspection, to the operations it registered without declaring them. */
-  readonly undeclared: Promise<readonly string[]>;
-  /**
-   * Makes guarded servers for a transport in this process: whatever such a server is connected to is instrumented first, and
-   * every request brings its token in `_meta["dev.hmcp/authorization"]`.
-   */
-  readonly factory: McpServerFactory;
-  readonly env: AgentEnv;
-  /** Tells listeners that a resource changed; carries no data. */
-  readonly notify: ReturnType<typeof createMcpHandler>['notify'];
-  close(): Promise<void>;
-}
 
 /** What a carrier needs that guards the wire itself (stdio). */
 interface Unguarded {

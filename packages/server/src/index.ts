@@ -2,12 +2,13 @@ export {
   type AgentDefinition,
   type AgentEnv,
   defineAgent,
+  type HmcpHandler,
   type NoticeFields,
   type ServerLog,
   type ServerNotice,
 } from './define-agent.js';
 export type { FhirClient, FhirResource } from './fhir.js';
-export { createHmcpHandler, type HmcpHandler } from './handler.js';
+export { createHmcpHandler } from './handler.js';
 export { MAX_BODY_BYTES, MAX_DEPTH } from './message.js';
 export { type PatientToolContext, patientTool } from './patient-tool.js';
 export { nodeListener, type Served, type ServeOptions, serve } from './serve.js';

@@ -1,8 +1,7 @@
 import { createServer, type Server as HttpServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { type NodeIncomingMessageLike, toNodeHandler } from '@modelcontextprotocol/node';
-import type { AgentDefinition, AgentEnv } from './define-agent.js';
-import type { HmcpHandler } from './handler.js';
+import type { AgentDefinition, AgentEnv, HmcpHandler } from './define-agent.js';
 import { MAX_BODY_BYTES } from './message.js';
 
 /** A served agent. */

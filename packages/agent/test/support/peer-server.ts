@@ -38,6 +38,8 @@ export interface TestPeer {
   behaviour: Behaviour;
   /** Answers every request with this HTTP status instead. */
   status: number | undefined;
+  /** Where a redirect status points. */
+  location: string;
   /** The JSON-RPC error that custom method `test/refuse` and every call answers with. */
   refusal: { code: number; message: string; data?: unknown } | undefined;
   /** Called when a tool call arrived; what it returns is awaited before the answer. */
@@ -57,6 +59,7 @@ export async function startPeer(options: { legacy?: boolean } = {}): Promise<Tes
     received,
     behaviour: 'good',
     status: undefined,
+    location: 'http://127.0.0.1:1/elsewhere',
     refusal: undefined,
     onCall: () => undefined,
     calls: () => received.filter(({ body }) => body.includes('"tools/call"')),
@@ -70,7 +73,7 @@ export async function startPeer(options: { legacy?: boolean } = {}): Promise<Tes
     const body = Buffer.concat(chunks).toString('utf8');
     received.push({ method: request.method ?? '', headers: request.headers, body });
     if (peer.status !== undefined) {
-      response.writeHead(peer.status, { 'content-type': 'text/plain', location: 'http://127.0.0.1:1/elsewhere' });
+      response.writeHead(peer.status, { 'content-type': 'text/plain', location: peer.location });
       response.end(`the token of ${body.slice(0, 500)} was not liked`);
       return;
     }
