@@ -25,6 +25,7 @@ export default defineConfig({
         ...onSource,
         test: { name: 'architecture', include: ['test/architecture/**/*.test.ts'], setupFiles, testTimeout: 20_000 },
       },
+      { ...onSource, test: { name: 'spec', include: ['test/spec/**/*.test.ts'], setupFiles, testTimeout: 20_000 } },
       // Whole worlds: real processes of the built programs, one world at a time.
       {
         ...onSource,

@@ -17,6 +17,7 @@ export class Expectations {
 
   /** Exact equality. */
   equal(what: string, got: unknown, expected: unknown, hop?: Hop): boolean {
+    if (this.#teller.ended) return false;
     this.count += 1;
     if (JSON.stringify(got) === JSON.stringify(expected)) return true;
     this.failed += 1;

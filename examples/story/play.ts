@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { startWorld, type World } from '@hmcp/cli/world';
+import { type ExtraParty, startWorld, type World, WorldError } from '@hmcp/cli/world';
 import { chooseCharts, type Records, RecordsError, recordsOf, TooFewCharts } from '@hmcp/clinic';
 import { ByteCounter } from './byte-counter.js';
 import { Expectations } from './expectations.js';
@@ -11,6 +11,7 @@ import { chain } from './scene-chain.js';
 import { danger } from './scene-danger.js';
 import { launch } from './scene-launch.js';
 import { refusals } from './scene-refusals.js';
+import type { Stage } from './stage.js';
 import type { Teller } from './teller.js';
 import { Trail } from './trail.js';
 
@@ -35,7 +36,7 @@ export async function play({ teller, data: folder, keep }: PlayOptions): Promise
     charts = chooseCharts(records);
   } catch (error) {
     if (!(error instanceof TooFewCharts || error instanceof RecordsError)) throw error;
-    process.stderr.write(`${error.message}\n`);
+    process.stderr.write(`npm start: ${error.message}\n`);
     return 2;
   }
   const { a, b, oneFamilyName } = charts;
@@ -46,94 +47,110 @@ export async function play({ teller, data: folder, keep }: PlayOptions): Promise
   const state = await mkdtemp(join(tmpdir(), 'hmcp-story-'));
   const counter = new ByteCounter(records, b.patient.id);
   const expectations = new Expectations(teller, state);
-  let world: World | undefined;
-  let stopped = false;
-  const interrupt = (): void => {
-    stopped = true;
-    void (world?.close() ?? Promise.resolve()).then(() => process.exit(130));
-  };
+  const stop = new AbortController();
+  const interrupt = (): void => stop.abort();
   process.once('SIGINT', interrupt);
   process.once('SIGTERM', interrupt);
+  let world: World | undefined;
+  let held = false;
   try {
     world = await startWorld({
       records,
       data,
       state,
       closedTo: [a.patient.id],
-      extras: [
-        { name: 'front-desk', module: program('bare-server'), audits: false },
-        {
-          name: 'reference-lab',
-          module: program('faulty-labs'),
-          scope: 'patient/Observation.rs',
-          calledBy: ['triage'],
-          audits: false,
-        },
-        { name: 'night-lab', module: program('night-lab'), scope: 'patient/Observation.rs', calledBy: ['triage'] },
-      ],
+      extras: EXTRAS,
       logLevel: 'error',
       record: counter.see,
+      signal: stop.signal,
     });
-    const ready = (performance.now() - began) / 1000;
     const { facts } = world;
-    teller.say(`${facts.parties.length} processes are ready after ${ready.toFixed(1)} s, each on its own port of this machine.`);
-    teller.event({
-      type: 'ready',
-      processes: facts.parties.length,
-      seconds: Number(ready.toFixed(1)),
-      records: data === undefined ? 'shipped' : 'folder',
-    });
-
     const stage = { teller, expectations, facts, records, a: a.patient, b: b.patient, counter, trail: new Trail(facts) };
-    await danger(stage);
-    const launched = await launch(stage);
-    await chain(stage, launched);
-    await refusals(stage, launched);
-    const verified = await audited(stage);
-
-    const leaked = PROTECTED.reduce((sum, party) => sum + counter.bytes(party), 0);
-    expectations.equal('bytes of the other patient that left a protected hop', leaked, 0);
-    expectations.truthy('the counter counts: bytes the bare server sent', counter.bytes('front-desk') > 0);
-    expectations.truthy('the counter counts: bytes the faulty laboratory sent', counter.bytes('reference-lab') > 0);
-    const seconds = (performance.now() - began) / 1000;
-    const { failed } = expectations;
-    teller.event({
-      type: 'done',
-      ok: failed === 0,
-      expectations: expectations.count,
-      failed,
-      requests: counter.requests,
-      hops: expectations.hops,
-      refusals: expectations.refusals,
-      audit: verified,
-      otherPatientBytes: leaked,
-      seconds: Number(seconds.toFixed(1)),
-    });
-    teller.block(
-      endCard({
-        requests: counter.requests,
-        hops: expectations.hops,
-        refusals: expectations.refusals,
-        verified,
-        leaked,
-        bare: counter.bytes('front-desk'),
-        faulty: counter.bytes('reference-lab'),
-        seconds,
-        failed,
-        count: expectations.count,
-      }),
-    );
-    if (keep) await keepRunning(world, teller);
-    return failed === 0 ? 0 : 1;
+    const source = data === undefined ? 'shipped' : 'folder';
+    const ended = await Promise.race([scenes(stage, began, source), world.failed, whenAborted(stop.signal)]);
+    if (ended === 'stopped') return STOPPED;
+    if (ended !== 'told') throw new WorldError('ended', ended);
+    held = expectations.failed === 0;
+    if (keep) {
+      tellWorld(world, teller);
+      await Promise.race([world.failed, whenAborted(stop.signal)]);
+    }
+    return held ? 0 : 1;
   } catch (error) {
-    if (stopped) return 130;
-    throw error;
+    if (stop.signal.aborted) return STOPPED;
+    process.stderr.write(`   FAILED: the story could not go on: ${sentenceOf(error)}\n`);
+    teller.event({ type: 'done', ok: false, expectations: expectations.count, failed: expectations.failed + 1 });
+    return 1;
   } finally {
+    teller.end();
     process.off('SIGINT', interrupt);
     process.off('SIGTERM', interrupt);
     await world?.close();
-    if (expectations.failed === 0 && !keep) await rm(state, { recursive: true, force: true });
+    if (stop.signal.aborted ? !keep : held && !keep) await rm(state, { recursive: true, force: true });
   }
+}
+
+/** Exit code of a story that was stopped, as a shell gives it after Ctrl-C. */
+const STOPPED = 130;
+
+/** Parties that only the story has. */
+const EXTRAS: readonly ExtraParty[] = [
+  { name: 'front-desk', module: program('bare-server'), audits: false },
+  {
+    name: 'reference-lab',
+    module: program('faulty-labs'),
+    scope: 'patient/Observation.rs',
+    calledBy: ['triage'],
+    audits: false,
+  },
+  { name: 'night-lab', module: program('night-lab'), scope: 'patient/Observation.rs', calledBy: ['triage'] },
+];
+
+/** Every scene, then the end card. */
+async function scenes(stage: Stage, began: number, source: 'shipped' | 'folder'): Promise<'told'> {
+  const { teller, expectations, facts, counter } = stage;
+  const ready = (performance.now() - began) / 1000;
+  teller.say(`${facts.parties.length} processes are ready after ${ready.toFixed(1)} s, each on its own port of this machine.`);
+  teller.event({ type: 'ready', processes: facts.parties.length, seconds: Number(ready.toFixed(1)), records: source });
+
+  await danger(stage);
+  const launched = await launch(stage);
+  await chain(stage, launched);
+  await refusals(stage, launched);
+  const verified = await audited(stage);
+
+  const leaked = PROTECTED.reduce((sum, party) => sum + counter.bytes(party), 0);
+  expectations.equal('bytes of the other patient that left a protected hop', leaked, 0);
+  expectations.truthy('the counter counts: bytes the bare server sent', counter.bytes('front-desk') > 0);
+  expectations.truthy('the counter counts: bytes the faulty laboratory sent', counter.bytes('reference-lab') > 0);
+  const seconds = (performance.now() - began) / 1000;
+  const { failed, count, hops } = expectations;
+  const figures = { requests: counter.requests, hops, refusals: expectations.refusals, seconds, failed };
+  teller.event({
+    type: 'done',
+    ok: failed === 0,
+    expectations: count,
+    ...figures,
+    audit: verified,
+    otherPatientBytes: leaked,
+    seconds: Number(seconds.toFixed(1)),
+  });
+  const bytes = { leaked, bare: counter.bytes('front-desk'), faulty: counter.bytes('reference-lab') };
+  teller.block(endCard({ ...figures, ...bytes, verified, count }));
+  return 'told';
+}
+
+function whenAborted(signal: AbortSignal): Promise<'stopped'> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve('stopped');
+    signal.addEventListener('abort', () => resolve('stopped'), { once: true });
+  });
+}
+
+/** What may be said of an error nobody expected. A parser's message quotes what it read. */
+function sentenceOf(error: unknown): string {
+  if (!(error instanceof Error)) return typeof error;
+  return error instanceof SyntaxError ? error.name : `${error.name}: ${error.message}`;
 }
 
 function program(name: string): string {
@@ -178,8 +195,7 @@ function endCard(figures: Figures): string[] {
   ];
 }
 
-async function keepRunning(world: World, teller: Teller): Promise<void> {
-  const { facts } = world;
+function tellWorld({ facts }: World, teller: Teller): void {
   teller.block([
     '',
     '   The clinic keeps running. Stop it with Ctrl-C.',
@@ -187,5 +203,4 @@ async function keepRunning(world: World, teller: Teller): Promise<void> {
     ...facts.accounts.map(({ username, password, name }) => `     sign in as ${username} / ${password} (${name})`),
     `     state: ${facts.state}`,
   ]);
-  await world.failed;
 }

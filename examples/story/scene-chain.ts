@@ -5,13 +5,13 @@ import type { Stage } from './stage.js';
 /** Asks the portal as the person's browser does. */
 export async function askPortal(
   { facts }: Stage,
-  { cookie }: Launched,
+  { visit: { cookie, page } }: Launched,
   form: Record<string, string>,
 ): Promise<{ status: number; body: unknown; text: string }> {
   const response = await fetch(`${facts.portal}/ask`, {
     method: 'POST',
     headers: { cookie, accept: 'application/json', 'content-type': 'application/x-www-form-urlencoded' },
-    body: new URLSearchParams(form),
+    body: new URLSearchParams({ page, ...form }),
   });
   const text = await response.text();
   return { status: response.status, body: JSON.parse(text), text };
@@ -62,10 +62,10 @@ export async function chain(stage: Stage, launched: Launched): Promise<void> {
   for (const { result, medications } of answer.data.findings) {
     const { analyte, direction, newest, previous } = result;
     const before = previous === undefined ? '' : `, before ${round(previous.value)}`;
-    teller.block([
-      `     ${analyte.slice(0, 52)}: ${direction}, ${round(newest.value)} ${newest.unit}${before}  [${newest.source}]`,
-    ]);
-    for (const { medication, source } of medications) teller.block([`       takes ${medication.slice(0, 60)}  [${source}]`]);
+    const value = `: ${direction}, ${round(newest.value)} ${newest.unit}${before}`;
+    teller.value(0, { label: analyte, value, source: `[${newest.source}]` });
+    for (const { medication, source } of medications)
+      teller.value(1, { label: `takes ${medication}`, value: '', source: `[${source}]` });
   }
   teller.event({ type: 'call', agent: 'triage', tool: 'assess', verdict: 'served', findings: answer.data.findings.length });
 }

@@ -7,8 +7,8 @@ import type { Stage } from './stage.js';
 
 /** What the launches of scene 1 leave for the others: the portal's visit, and grants of the developer's own client. */
 export interface Launched {
-  /** Cookie of the person's visit at the portal. */
-  readonly cookie: string;
+  /** The person's visit at the portal: the cookie, and what names its pages in their forms. */
+  readonly visit: { readonly cookie: string; readonly page: string };
   /** A grant on A of the development client, for requests written by hand. */
   readonly grant: Grant;
   readonly clientKey: JWK & { kid: string; alg: string };
@@ -22,7 +22,7 @@ export async function launch(stage: Stage): Promise<Launched> {
   const [clinician, nurse] = facts.accounts;
   if (clinician === undefined || nurse === undefined) throw new TypeError('the world has two accounts');
 
-  const cookie = await visitPortal(stage, clinician);
+  const visit = await visitPortal(stage, clinician);
   teller.verdict(0, `portal  ${clinician.name} picked a patient`, 'signed in', 'served');
   teller.event({ type: 'launch', agent: 'portal', verdict: 'served' });
 
@@ -70,7 +70,7 @@ export async function launch(stage: Stage): Promise<Launched> {
   expectations.refusals += 1;
   teller.verdict(0, `authorization-server  ${nurse.name}, who has no right to A, asks for A`, `refused ${refused}`, 'refused');
   teller.event({ type: 'refused', agent: 'authorization-server', code: 403, check: 'token' });
-  return { cookie, grant, clientKey, launchFor: (patient) => authorize(clinician, patient) };
+  return { visit, grant, clientKey, launchFor: (patient) => authorize(clinician, patient) };
 }
 
 function choice({ name, birthDate }: PatientSummary): { name: string; birthDate: string } {
@@ -78,15 +78,23 @@ function choice({ name, birthDate }: PatientSummary): { name: string; birthDate:
 }
 
 /** The person's browser at the portal: launch, sign in, pick A, and come back. */
-async function visitPortal({ facts, a, expectations }: Stage, account: { username: string; password: string }): Promise<string> {
+async function visitPortal(
+  { facts, a, expectations }: Stage,
+  account: { username: string; password: string },
+): Promise<Launched['visit']> {
   const begun = await fetch(`${facts.portal}/launch`, { redirect: 'manual' });
   const url = begun.headers.get('location') ?? '';
   const callback = await signIn({ url, username: account.username, password: account.password, patient: choice(a) });
   const back = await fetch(callback, { redirect: 'manual', headers: { cookie: cookieOf(begun) } });
   expectations.equal('the portal accepts the callback', back.status, 303);
-  return cookieOf(back);
+  const cookie = cookieOf(back);
+  const chart = await fetch(`${facts.portal}/`, { headers: { cookie } });
+  const page = /name="page" value="([^"]+)"/.exec(await chart.text())?.[1] ?? '';
+  return { cookie, page };
 }
 
+/** What a browser sends back of the cookies it was given; an empty one is one taken away. */
 function cookieOf(response: Response): string {
-  return response.headers.get('set-cookie')?.split(';')[0] ?? '';
+  const pairs = response.headers.getSetCookie().map((line) => line.split(';')[0] ?? '');
+  return pairs.filter((pair) => !pair.endsWith('=')).join('; ');
 }

@@ -13,6 +13,7 @@ export class Teller {
   readonly #json: boolean;
   readonly #out: NodeJS.WritableStream;
   readonly #color: boolean;
+  #ended = false;
 
   constructor(options: { json: boolean; out?: NodeJS.WritableStream; env?: Readonly<Record<string, string | undefined>> }) {
     this.#json = options.json;
@@ -39,9 +40,30 @@ export class Teller {
     this.#say(`${fitted} ${this.#paint({ served: '32', refused: '33', wrong: '31;1' }[mood], verdict)}\n`);
   }
 
+  /**
+   * A measured value: its label gives way when the line is too long, the value and its source never do.
+   * @param depth 0 for a result, 1 for what bears on it
+   */
+  value(depth: number, { label, value, source }: { label: string; value: string; source: string }): void {
+    const indent = ' '.repeat(5 + 2 * depth);
+    const room = Math.max(WIDTH - indent.length - value.length - source.length - 2, 12);
+    const fitted = label.length > room ? `${label.slice(0, room - 1)}…` : label;
+    this.#say(`${`${indent}${fitted}${value}`.padEnd(WIDTH - source.length - 1)} ${source}\n`);
+  }
+
+  /** Nothing is told from now on. */
+  end(): void {
+    this.#ended = true;
+  }
+
+  /** True after {@link end}. */
+  get ended(): boolean {
+    return this.#ended;
+  }
+
   /** A line for programs. */
   event(event: StoryEvent): void {
-    if (this.#json) this.#out.write(`${JSON.stringify(event)}\n`);
+    if (this.#json && !this.#ended) this.#out.write(`${JSON.stringify(event)}\n`);
   }
 
   /** A block of lines as they are. */
@@ -50,7 +72,7 @@ export class Teller {
   }
 
   #say(text: string): void {
-    if (!this.#json) this.#out.write(text);
+    if (!this.#json && !this.#ended) this.#out.write(text);
   }
 
   #paint(code: string, text: string): string {

@@ -5,7 +5,7 @@ import { parseAst } from 'vitest/node';
  * - `value`: `import`, `export … from`, `import()`, `require()`, `import.meta.resolve()`; there at run time
  * - `type`: `import type`, `export type … from`, `import('…').T`; gone after the compiler
  * - `file`: `new URL('…', import.meta.url)`; names a file beside the module
- * - `computed`: an `import()` or file whose place cannot be read from the text
+ * - `computed`: an `import()` whose target cannot be read from the text
  */
 export interface ModuleLink {
   readonly specifier: string;
@@ -65,31 +65,23 @@ function linkOf(node: SyntaxNode): Omit<ModuleLink, 'line'> | undefined {
       return named(node.expression, 'value');
     case 'CallExpression':
       return isRequire(node.callee) ? named(first(node.arguments), 'value') : undefined;
-    case 'NewExpression':
-      return isNode(node.callee) && node.callee.name === 'URL' && isImportMeta(second(node.arguments))
-        ? named(first(node.arguments), 'file')
-        : undefined;
+    case 'NewExpression': {
+      if (!isNode(node.callee) || node.callee.name !== 'URL' || !isImportMeta(second(node.arguments))) return undefined;
+      const specifier = literalOf(first(node.arguments));
+      return specifier === undefined ? undefined : { specifier, kind: 'file' };
+    }
     default:
       return undefined;
   }
 }
 
-function named(source: unknown, kind: 'value' | 'type' | 'file'): Omit<ModuleLink, 'line'> {
-  const literal = isNode(source)
-    ? source.type === 'Literal'
-      ? source.value
-      : kind === 'file'
-        ? folderOf(source)
-        : undefined
-    : undefined;
-  return typeof literal === 'string' ? { specifier: literal, kind } : { specifier: '(computed)', kind: 'computed' };
+function named(source: unknown, kind: 'value' | 'type'): Omit<ModuleLink, 'line'> {
+  const specifier = literalOf(source);
+  return specifier === undefined ? { specifier: '(computed)', kind: 'computed' } : { specifier, kind };
 }
 
-/** The fixed beginning of a file name with parts filled in: './' of `./${role}.js`. */
-function folderOf(template: SyntaxNode): string | undefined {
-  const beginning = first(template.quasis);
-  const { raw } = (isNode(beginning) ? beginning.value : {}) as { raw?: unknown };
-  return typeof raw === 'string' && raw.startsWith('.') && raw.includes('/') ? raw.slice(0, raw.lastIndexOf('/') + 1) : undefined;
+function literalOf(node: unknown): string | undefined {
+  return isNode(node) && node.type === 'Literal' && typeof node.value === 'string' ? node.value : undefined;
 }
 
 /** `require(…)`, `require.resolve(…)`, `import.meta.resolve(…)`. */

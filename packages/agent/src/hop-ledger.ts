@@ -7,11 +7,11 @@ import {
   type HmcpErrorCode,
   keyedHash,
   patientKey,
+  type ResultVerdict,
 } from '@hmcp/core';
 import type { RequestScope } from '@hmcp/core/request-scope';
 import { type AgentEventEmitter, type AgentEvents, type HopEvent, observerOf } from './events.js';
 import type { ResolvedPeer } from './peers.js';
-import type { ResultVerdict } from './result-check.js';
 import { sealOf } from './sealed-scope.js';
 
 /** Where oddities of the program itself are told; a pino logger fits. Holds fixed words only. */

@@ -1,10 +1,10 @@
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { RecordsError, recordsOf } from '@hmcp/clinic';
-import { type CommandIo, EXIT, stateFolder } from './command.js';
-import { startWorld, type WorldFacts } from './world.js';
+import { type CommandIo, EXIT, stateFolder, UsageError } from './command.js';
+import { type ExtraParty, startWorld, WorldError, type WorldFacts } from './world.js';
 
-const HELP = `hmcp dev [--data DIR] [--state DIR] [--json]
+const HELP = `hmcp dev [--data DIR] [--state DIR] [--agent NAME=PROGRAM]… [--scope SCOPES] [--json]
 
 Starts a small clinic on free loopback ports, each party its own process: a SMART authorization server with a patient picker,
 a FHIR R4 API, and the agents portal, triage, labs and medications. Runs until Ctrl-C. For development only: it refuses to
@@ -13,10 +13,13 @@ start with NODE_ENV=production.
   --data DIR    a folder of FHIR R4 Bundles (default: HMCP_DATA, else the people this project ships)
   --state DIR   keys as JWK sets, configurations, audit (default: HMCP_STATE, else .hmcp); the next start reuses its keys, and
                 its addresses where they are free
+  --agent       adds an agent of yours: PROGRAM is started as "node PROGRAM CONFIG", reads its configuration from the JSON file
+                CONFIG, listens on 127.0.0.1 and reports {type:"listening",port} with process.send
+  --scope       largest scope of the added agents' tokens, space-separated; needed with --agent
   --json        print one line of JSON when everything listens: every URL, resource identifier, account, client and key file
 
-Exit codes: 0 stopped · 1 a process of the clinic ended by itself · 3 the records cannot be read · 64 the command line is not
-understood
+Exit codes: 0 stopped · 1 a process of the clinic ended by itself · 3 the records cannot be read, or the state folder cannot be
+used or is in use · 64 the command line is not understood, or NODE_ENV is production
 `;
 
 /** `hmcp dev`: the development world, until it is stopped. */
@@ -26,6 +29,8 @@ export async function devCommand(argv: string[], io: CommandIo): Promise<number>
     options: {
       data: { type: 'string' },
       state: { type: 'string' },
+      agent: { type: 'string', multiple: true, default: [] },
+      scope: { type: 'string' },
       json: { type: 'boolean', default: false },
       help: { type: 'boolean', short: 'h', default: false },
     },
@@ -38,14 +43,17 @@ export async function devCommand(argv: string[], io: CommandIo): Promise<number>
     io.stderr.write('hmcp dev: this is a development world; it does not start with NODE_ENV=production\n');
     return EXIT.usage;
   }
+  const extras = readExtras(values.agent, values.scope);
   const folder = values.data ?? (io.env.HMCP_DATA || undefined);
   const data = folder === undefined ? undefined : resolve(folder);
-  const stopped = new Promise<'stopped'>((done) => {
-    process.once('SIGINT', () => done('stopped'));
-    process.once('SIGTERM', () => done('stopped'));
-  });
+  const stop = new AbortController();
+  const stopped = new Promise<'stopped'>((done) => stop.signal.addEventListener('abort', () => done('stopped')));
+  const onSignal = (): void => stop.abort();
+  process.once('SIGINT', onSignal);
+  process.once('SIGTERM', onSignal);
   try {
-    const world = await startWorld({ records: await recordsOf(data), data, state: resolve(stateFolder(values.state, io)) });
+    const state = resolve(stateFolder(values.state, io));
+    const world = await startWorld({ records: await recordsOf(data), data, state, extras, signal: stop.signal });
     io.stdout.write(
       values.json ? `${JSON.stringify({ type: 'ready', ...world.facts, call: callLine(world.facts) })}\n` : describe(world.facts),
     );
@@ -55,15 +63,34 @@ export async function devCommand(argv: string[], io: CommandIo): Promise<number>
     io.stderr.write(`hmcp dev: ${ended}\n`);
     return EXIT.notice;
   } catch (error) {
-    if (!(error instanceof RecordsError)) throw error;
+    if (!(error instanceof RecordsError || error instanceof WorldError)) throw error;
+    if (error.code === 'stopped') return EXIT.ok;
     io.stderr.write(`hmcp dev: ${error.message}\n`);
-    return EXIT.unreadable;
+    return error.code === 'ended' ? EXIT.notice : EXIT.unreadable;
+  } finally {
+    process.off('SIGINT', onSignal);
+    process.off('SIGTERM', onSignal);
   }
+}
+
+function readExtras(agents: readonly string[], scope: string | undefined): ExtraParty[] {
+  if (agents.length > 0 && scope === undefined) throw new UsageError('"--agent" needs "--scope"');
+  return agents.map((given) => {
+    const [, name, program] = /^([a-z][a-z0-9-]{0,63})=(.+)$/.exec(given) ?? [];
+    if (name === undefined || program === undefined)
+      throw new UsageError('"--agent" takes NAME=PROGRAM, NAME as [a-z][a-z0-9-]*');
+    return { name, module: resolve(program), scope };
+  });
 }
 
 /** A command line that makes one served call in the world, ready to paste. */
 export function callLine({ state }: Pick<WorldFacts, 'state'>): string {
-  return `npm run -s hmcp -- call labs list-results '{"category":"laboratory"}' --state ${state}`;
+  return `npm run -s hmcp -- call labs list-results '{"category":"laboratory"}' --state ${shellWord(state)}`;
+}
+
+/** A word as a POSIX shell takes it, quoted only when it must be. */
+function shellWord(word: string): string {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }
 
 function describe(facts: WorldFacts): string {

@@ -1,11 +1,22 @@
 import { openFileAudit } from '@hmcp/audit';
-import { labs, medications, readPartyConfig, runParty, serveFhir, serveParty, servePortal, triage } from '@hmcp/clinic';
+import {
+  endOnFault,
+  labs,
+  medications,
+  readPartyConfig,
+  runParty,
+  serveFhir,
+  serveParty,
+  servePortal,
+  triage,
+} from '@hmcp/clinic';
 
 /** Entry of every process of the development world: `node party.js ROLE CONFIG`. */
 const [role, file = ''] = process.argv.slice(2);
 
 const agents = { labs, medications, triage } as const;
 
+endOnFault(role ?? 'party');
 if (role === 'authorization-server') {
   const { runAuthorizationServer } = await import('@hmcp/authorization-server');
   await runAuthorizationServer(file, openFileAudit);

@@ -3,8 +3,9 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { AuditFailure, lockForWriting } from '@hmcp/audit';
 import { type Account, type ClientRegistration, smartConfiguration } from '@hmcp/authorization-server';
-import { PORTAL_SCOPE, patientSummaries, type Records } from '@hmcp/clinic';
+import { isPickable, PORTAL_SCOPE, patientSummaries, type Records } from '@hmcp/clinic';
 import { exportJWK, generateKeyPair, type JWK } from 'jose';
 import { openProxy, type RecordedExchange, type ReverseProxy } from './proxy.js';
 
@@ -37,6 +38,26 @@ export interface WorldOptions {
   /** @default "warn" */
   readonly logLevel?: WorldLogLevel | undefined;
   readonly record?: ((exchange: RecordedExchange) => void) | undefined;
+  /** Ends a start that is under way: what runs by then is stopped, and the start rejects with `stopped`. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Why there is no world.
+ * - `in_use`: another one runs on the state folder · `state`: the state folder cannot be used
+ * - `production`: `NODE_ENV` is `production` · `ended`: a process ended or did not listen · `stopped`: the signal said so
+ */
+export type WorldErrorCode = 'in_use' | 'state' | 'production' | 'ended' | 'stopped';
+
+/** A world that cannot be; the message is a sentence for the person at the keyboard. */
+export class WorldError extends Error {
+  readonly code: WorldErrorCode;
+
+  constructor(code: WorldErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = 'WorldError';
+    this.code = code;
+  }
 }
 
 /** One party as others see it. */
@@ -89,54 +110,90 @@ type PublicKey = NonNullable<ClientRegistration['jwks']>['keys'][number];
 
 const START_MS = 15_000;
 
-/** Scopes a developer's launch asks for: everything the world's agents can serve. */
+/** Scopes a developer's launch asks for: everything the world's agents can serve; those of extras are added. */
 export const DEVELOPER_SCOPE =
   'launch/patient openid fhirUser offline_access patient/hmcp:read patient/Patient.rs patient/Observation.rs patient/MedicationRequest.rs';
 
 /**
  * Starts the development world: authorization server, FHIR server, portal, triage, labs, medications and any extras, each its
- * own process on a free loopback port behind a proxy that holds its public address.
+ * own process on a free loopback port behind a proxy that holds its public address. One world at a time holds a state folder.
+ * @throws {WorldError}
  */
 export async function startWorld(options: WorldOptions): Promise<World> {
-  const { state, extras = [] } = options;
-  for (const folder of ['keys', 'config', 'audit']) await mkdir(join(state, folder), { recursive: true, mode: 0o700 });
+  const { state, extras = [], signal } = options;
+  if (process.env.NODE_ENV === 'production')
+    throw new WorldError('production', 'this is a development world; it does not start with NODE_ENV=production');
+  const release = await holdState(state);
   const names = ['authorization-server', 'fhir', ...AGENTS, ...extras.map(({ name }) => name)];
-  const before = await previousPorts(state);
   const proxies = new Map<string, ReverseProxy>();
   const children: ChildProcess[] = [];
-  let closing = false;
+  let closing: Promise<void> | undefined;
   let fail: (sentence: string) => void = () => undefined;
   const failed = new Promise<string>((resolve) => {
     fail = resolve;
   });
-  const close = async (): Promise<void> => {
-    if (closing) return;
-    closing = true;
+  const closeAll = async (): Promise<void> => {
     await Promise.all(children.map(stop));
     await Promise.all([...proxies.values()].map((proxy) => proxy.close()));
+    await release();
+  };
+  const close = (): Promise<void> => {
+    closing ??= closeAll();
+    return closing;
   };
 
   try {
+    const before = await previousPorts(state);
     for (const name of names) proxies.set(name, await openProxy(name, before.get(name) ?? 0, options.record));
     const origin = (name: string): string => `http://127.0.0.1:${proxies.get(name)?.port}`;
     const plan = await planWorld(options, origin);
-    await Promise.all(
-      plan.processes.map(async ({ name, module, args, config }) => {
-        const file = join(state, 'config', `${name}.json`);
-        await writeFile(file, JSON.stringify(config, null, 2), { mode: 0o600 });
-        const child = fork(module, [...args, file], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'], execArgv: [] });
-        children.push(child);
-        child.once('exit', () => {
-          if (!closing) fail(`the process "${name}" ended`);
-        });
-        proxies.get(name)?.forwardTo(await listening(child, name));
-      }),
-    );
+    const starts = plan.processes.map(async ({ name, module, args, config }) => {
+      const file = join(state, 'config', `${name}.json`);
+      await writeFile(file, JSON.stringify(config, null, 2), { mode: 0o600 });
+      if (closing !== undefined || signal?.aborted) return;
+      // A process group of its own: Ctrl-C reaches the launcher, which stops its children in order.
+      const child = fork(module, [...args, file], {
+        stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+        execArgv: [],
+        detached: process.platform !== 'win32',
+      });
+      children.push(child);
+      child.once('exit', () => {
+        if (closing === undefined) fail(`the process "${name}" ended`);
+      });
+      proxies.get(name)?.forwardTo(await listening(child, name));
+    });
+    await Promise.race([Promise.all(starts), whenAborted(signal)]);
     await writeFile(join(state, 'world.json'), JSON.stringify(plan.facts, null, 2), { mode: 0o600 });
     return { facts: plan.facts, close, failed };
   } catch (error) {
     await close();
+    if (signal?.aborted) throw new WorldError('stopped', 'the world was stopped while it started');
     throw error;
+  }
+}
+
+/** Rejects when the signal aborts; never settles otherwise. */
+function whenAborted(signal: AbortSignal | undefined): Promise<never> {
+  return new Promise((_, reject) => {
+    if (signal?.aborted) reject(signal.reason);
+    signal?.addEventListener('abort', () => reject(signal.reason), { once: true });
+  });
+}
+
+/** Makes the state folder and takes it for this world. @returns what gives it back */
+async function holdState(state: string): Promise<() => Promise<void>> {
+  try {
+    for (const folder of ['keys', 'config', 'audit']) await mkdir(join(state, folder), { recursive: true, mode: 0o700 });
+    return await lockForWriting(join(state, 'world'));
+  } catch (error) {
+    if (error instanceof AuditFailure)
+      throw new WorldError(
+        'in_use',
+        `another world runs on the state folder ${state}: stop it, or name another folder with --state (if none runs, remove ${join(state, 'world.lock')})`,
+      );
+    const { code } = (error ?? {}) as { code?: unknown };
+    throw new WorldError('state', `the state folder ${state} cannot be used (${String(code ?? 'unknown')})`, { cause: error });
   }
 }
 
@@ -190,20 +247,22 @@ async function planWorld(
     clientId: 'hmcp-cli',
     redirectUri: `${issuer}/callback-of-hmcp-cli`,
     keyFile: join(state, 'keys', 'hmcp-cli.jwks.json'),
-    scope: DEVELOPER_SCOPE,
+    scope: [...new Set([DEVELOPER_SCOPE, ...extras.map(({ scope }) => scope ?? '')].join(' ').split(' ').filter(Boolean))].join(
+      ' ',
+    ),
   };
   const developerKey = await keptKey(developer.keyFile, developer.clientId);
   clients.push({
     clientId: developer.clientId,
     name: 'hmcp call',
-    scope: DEVELOPER_SCOPE,
+    scope: developer.scope,
     jwks: { keys: [developerKey.publicKey] },
     redirectUris: [developer.redirectUri],
     targets: resources.map(({ name }) => url(name)),
     grants: ['authorization_code', 'refresh_token', 'token-exchange'],
   });
 
-  const people = patientSummaries(records);
+  const people = patientSummaries(records).filter(isPickable);
   const closed = new Set(options.closedTo ?? []);
   const accounts: Account[] = [
     { username: 'dr-okafor', password: 'development', name: 'Dr. Ada Okafor', fhirUser: 'Practitioner/dr-okafor', patients: '*' },
@@ -228,7 +287,7 @@ async function planWorld(
       name,
       birthDate,
       ...(['male', 'female', 'other', 'unknown'].includes(gender) ? { gender } : {}),
-      ...(identifierLast4 === '' ? {} : { identifierLast4 }),
+      ...(/^[A-Za-z0-9]{1,4}$/.test(identifierLast4) ? { identifierLast4 } : {}),
     })),
     accounts,
     clients,
@@ -294,12 +353,12 @@ async function planWorld(
 function listening(child: ChildProcess, name: string): Promise<number> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(
-      () => reject(new Error(`the process "${name}" did not listen within ${START_MS / 1000} s`)),
+      () => reject(new WorldError('ended', `the process "${name}" did not listen within ${START_MS / 1000} s`)),
       START_MS,
     );
     child.once('exit', () => {
       clearTimeout(timer);
-      reject(new Error(`the process "${name}" ended before it listened`));
+      reject(new WorldError('ended', `the process "${name}" ended before it listened`));
     });
     child.on('message', (message: { type?: unknown; port?: unknown }) => {
       if (message.type !== 'listening' || typeof message.port !== 'number') return;

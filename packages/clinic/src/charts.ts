@@ -2,6 +2,8 @@ import type { Resource } from './fhir-resource.js';
 import { isLaboratory } from './laboratory.js';
 import type { Records } from './records.js';
 
+const UNNAMED = 'unnamed';
+
 /** What a picker or directory shows of a person, and nothing more. @see protocol section 7 */
 export interface PatientSummary {
   readonly id: string;
@@ -31,6 +33,11 @@ export class TooFewCharts extends Error {
   }
 }
 
+/** True when a picker can show this person well enough to be told from others: by a name and a date of birth. */
+export function isPickable({ name, birthDate }: PatientSummary): boolean {
+  return name !== UNNAMED && name.length <= 200 && /^\d{4}(-\d{2}(-\d{2})?)?$/.test(birthDate);
+}
+
 /** Everybody in the records, by id. */
 export function patientSummaries(records: Records): readonly PatientSummary[] {
   return records
@@ -53,7 +60,7 @@ export function chooseCharts(records: Records): { readonly a: Chart; readonly b:
         .filter((it) => isLaboratory(it) && hasValue(it)).length;
       return { patient: summaryOf(patient), family: nameOf(patient).family, laboratoryResults };
     })
-    .filter((chart) => chart.laboratoryResults > 0)
+    .filter((chart) => chart.laboratoryResults > 0 && isPickable(chart.patient))
     .sort((x, y) => y.laboratoryResults - x.laboratoryResults || (x.patient.id < y.patient.id ? -1 : 1));
 
   const families = new Map<string, Chart[]>();
@@ -81,7 +88,7 @@ function summaryOf(patient: Resource): PatientSummary {
   const { given, family } = nameOf(patient);
   return {
     id: patient.id,
-    name: [given, family].filter((part) => part !== '').join(' ') || 'unnamed',
+    name: [given, family].filter((part) => part !== '').join(' ') || UNNAMED,
     birthDate: textOf(patient.birthDate),
     gender: textOf(patient.gender) || 'unknown',
     identifierLast4: recordNumber(patient).slice(-4),

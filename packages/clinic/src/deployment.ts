@@ -1,10 +1,12 @@
 import { readFile } from 'node:fs/promises';
+import { basename } from 'node:path';
 import { type Agent, createAgent } from '@hmcp/agent';
-import { createLogger, openFileAudit } from '@hmcp/audit';
+import { AuditFailure, createLogger, openFileAudit } from '@hmcp/audit';
 import { type ClientKey, createTokenExchanger, createTokenVerifier } from '@hmcp/auth';
 import type { AuditSink } from '@hmcp/core';
 import { type AgentDefinition, type AgentEnv, serve } from '@hmcp/server';
 import * as z from 'zod';
+import { RecordsError } from './records.js';
 
 const Peer = z.strictObject({
   name: z.string(),
@@ -52,7 +54,7 @@ export async function deploy(config: PartyConfig): Promise<Deployment> {
   const audit = await openFileAudit({ file: config.auditFile, by: config.publicUrl });
   const log = createLogger({ name: config.name, level: config.logLevel });
   const { client } = config;
-  if (client === undefined) throw new TypeError('the configuration is not usable: "client" is missing');
+  if (client === undefined) throw new ConfigurationError('the configuration is not usable: "client" is missing');
   const tokens = createTokenExchanger({ issuer: config.issuer, client });
   const agent = createAgent({
     name: config.name,
@@ -108,20 +110,34 @@ export async function serveParty(agent: AgentDefinition, config: PartyConfig): P
   };
 }
 
-/** Reads a party's configuration file. @throws {TypeError} naming each wrong key */
+/** A configuration that cannot be used; the message names each wrong key and no value. */
+export class ConfigurationError extends TypeError {
+  override readonly name = 'ConfigurationError';
+}
+
+/** Reads a party's configuration file. @throws {ConfigurationError} */
 export async function readPartyConfig(file: string): Promise<PartyConfig> {
-  const parsed = PartyConfig.safeParse(JSON.parse(await readFile(file, 'utf8')));
+  const parsed = PartyConfig.safeParse(await readJson(file));
   if (parsed.success) return parsed.data;
-  throw new TypeError(
+  throw new ConfigurationError(
     `the configuration is not usable: ${parsed.error.issues.map(({ path, code }) => `"${path.join('.')}" ${code}`).join('; ')}`,
   );
 }
 
+async function readJson(file: string): Promise<unknown> {
+  try {
+    return JSON.parse(await readFile(file, 'utf8'));
+  } catch {
+    throw new ConfigurationError('the configuration file cannot be read as JSON');
+  }
+}
+
 /**
  * Runs a party as this process: listens, tells the parent the port, and ends with it (SIGTERM, SIGINT or a closed
- * channel).
+ * channel). Whatever fails ends it too, as {@link endOnFault} says.
  */
 export async function runParty(listen: () => Promise<Listening>): Promise<void> {
+  endOnFault(basename(process.argv[2] ?? 'party'));
   const party = await listen();
   let stopping = false;
   const stop = (): void => {
@@ -132,5 +148,24 @@ export async function runParty(listen: () => Promise<Listening>): Promise<void> 
   process.once('SIGTERM', stop);
   process.once('SIGINT', stop);
   process.once('disconnect', stop);
-  process.send?.({ type: 'listening', port: party.port });
+  // The parent may have gone while this one started; nobody would stop it then.
+  if (process.connected === false) stop();
+  else process.send?.({ type: 'listening', port: party.port });
+}
+
+let watched = false;
+
+/**
+ * From now on an error nobody caught ends this process with one line on standard error: its class, and its message only
+ * where that is a sentence of ours. Any other message may hold what the process worked on. Only the first call counts.
+ */
+export function endOnFault(name: string): void {
+  if (watched) return;
+  watched = true;
+  process.once('uncaughtException', (error: unknown) => {
+    const told = error instanceof RecordsError || error instanceof AuditFailure || error instanceof ConfigurationError;
+    const what = error instanceof Error ? error.name : typeof error;
+    process.stderr.write(`${name}: ended by ${what}${told ? `: ${error.message}` : ''}\n`);
+    process.exit(1);
+  });
 }

@@ -1,6 +1,16 @@
-export { type Chart, chooseCharts, type PatientSummary, patientSummaries, TooFewCharts } from './charts.js';
+export { type Chart, chooseCharts, isPickable, type PatientSummary, patientSummaries, TooFewCharts } from './charts.js';
 export { Assessment, assess, listMedications, listResults } from './contracts.js';
-export { type Deployment, deploy, type Listening, PartyConfig, readPartyConfig, runParty, serveParty } from './deployment.js';
+export {
+  ConfigurationError,
+  type Deployment,
+  deploy,
+  endOnFault,
+  type Listening,
+  PartyConfig,
+  readPartyConfig,
+  runParty,
+  serveParty,
+} from './deployment.js';
 export { type FhirListener, type FhirListenOptions, listenFhir } from './fhir-listener.js';
 export { recordsOf, serveFhir } from './fhir-party.js';
 export { DIRECTORY_TYPES, type Resource } from './fhir-resource.js';

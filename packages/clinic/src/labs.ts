@@ -7,7 +7,7 @@ export const labs = defineAgent('labs', (env) =>
   createHmcpHandler(() => {
     const server = new McpServer({ name: 'labs', version: '1.0.0' });
     patientTool(server, listResults, async ({ category }, { fhir }) => ({
-      results: (await fhir.search('Observation', { category })).filter(isObservation),
+      results: await fhir.search('Observation', { category }),
     }));
     server.registerTool('rebuild-index', { description: 'Maintenance that nobody declared for patients' }, () => ({
       content: [],
@@ -15,7 +15,3 @@ export const labs = defineAgent('labs', (env) =>
     return server;
   }, env),
 );
-
-function isObservation(resource: object): resource is { resourceType: 'Observation'; id: string } {
-  return 'resourceType' in resource && resource.resourceType === 'Observation' && 'id' in resource;
-}

@@ -7,12 +7,8 @@ export const medications = defineAgent('medications', (env) =>
   createHmcpHandler(() => {
     const server = new McpServer({ name: 'medications', version: '1.0.0' });
     patientTool(server, listMedications, async ({ status }, { fhir }) => ({
-      medications: (await fhir.search('MedicationRequest', { status })).filter(isMedicationRequest),
+      medications: await fhir.search('MedicationRequest', { status }),
     }));
     return server;
   }, env),
 );
-
-function isMedicationRequest(resource: object): resource is { resourceType: 'MedicationRequest'; id: string } {
-  return 'resourceType' in resource && resource.resourceType === 'MedicationRequest' && 'id' in resource;
-}

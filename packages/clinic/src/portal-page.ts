@@ -1,57 +1,162 @@
+import { createHash } from 'node:crypto';
+import { explain, type HmcpError } from '@hmcp/core';
 import type { Assessment } from './contracts.js';
-
-/** Who the person is on; shown on every page of a visit. */
-export interface Banner {
-  readonly name: string;
-  readonly birthDate: string;
-}
+import type { Visit } from './visit.js';
 
 /** What one page of the portal shows. */
 export interface PortalView {
-  readonly banner?: Banner | undefined;
+  /** Whose chart is open; absent: nobody's. */
+  readonly visit?: Pick<Visit, 'banner' | 'page'> | undefined;
+  /** A sentence about what just happened. */
   readonly message?: string | undefined;
+  /** What the person asked. */
+  readonly reason?: string | undefined;
   readonly assessment?: Assessment | undefined;
+  /** Why there is no answer; `failed` when that is no refusal. */
+  readonly refusal?: HmcpError | 'failed' | undefined;
 }
 
-/** The portal's one page: banner, question, answer. No script, no outside asset. */
-export function portalPage({ banner, message, assessment }: PortalView): string {
-  const body = banner
-    ? `<section class="banner" aria-label="Patient in context"><strong>${text(banner.name)}</strong> <span>born ${text(banner.birthDate)}</span>
-<form method="post" action="/close"><button class="quiet">Close this chart</button></form></section>
-<form method="post" action="/ask"><label for="reason">Why are you asking?</label><input id="reason" name="reason" value="What stands out?" maxlength="500" required>
-<button>Ask triage</button></form>`
-    : '<p>Sign in and pick a patient to begin.</p><p><a class="button" href="/launch">Sign in</a></p>';
-  return `<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Portal</title><meta name="viewport" content="width=device-width, initial-scale=1">
-<style>${STYLE}</style></head><body><header><h1>Portal</h1></header><main>${message ? `<p role="alert" class="alert">${text(message)}</p>` : ''}${body}${assessment ? findings(assessment) : ''}</main></body></html>`;
+/** The portal's one page: whose chart, question, answer. No script, no outside asset, nobody's name in its title. */
+export function portalPage(view: PortalView): string {
+  const { visit, message, reason = '', assessment, refusal } = view;
+  const news = message === undefined ? '' : `<p role="alert" class="alert">${text(message)}</p>`;
+  const answer = assessment ? findings(assessment, reason) : refusal ? refused(refusal) : '';
+  const title = assessment ? 'Answer' : refusal ? 'No answer' : visit ? 'Chart open' : 'No chart open';
+  const main = visit
+    ? `${news}${answer}${question(visit, reason, answer === '' && news === '')}`
+    : `${news}<h1>No chart is open</h1><p>Sign in, and pick the one patient you want to ask about.</p>
+<p><a class="main" href="/launch">Sign in</a></p>`;
+  return `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>${title} · Portal</title>
+<style>${STYLE}</style>
+</head>
+<body>
+<header><span><strong>HMCP</strong> portal for development</span></header>
+${visit ? banner(visit) : ''}<main>
+${main}
+</main>
+<footer>Synthetic people only. Nothing here is medical advice.</footer>
+</body>
+</html>
+`;
 }
 
-function findings({ findings: rows, considered }: Assessment): string {
-  const looked = `<p>${considered.results} laboratory results and ${considered.medications} active medications were looked at.</p>`;
-  if (rows.length === 0) return `<section aria-label="Answer"><h2>Nothing is out of range</h2>${looked}</section>`;
-  const list = rows.map(({ result, medications }) => {
-    const { newest, previous } = result;
-    const before = previous ? `, before ${number(previous.value)} on ${text(previous.date.slice(0, 10))}` : '';
-    const drugs = medications
-      .map(
-        (drug) =>
-          `<li>${text(drug.medication)}: ${text(drug.bearsOn.find(({ loinc }) => loinc === result.loinc)?.why ?? '')} <code>${text(drug.source)}</code></li>`,
-      )
-      .join('');
-    return `<li><strong>${text(result.analyte)}</strong> ${result.direction}: ${number(newest.value)} ${text(newest.unit)} on ${text(newest.date.slice(0, 10))}${before} <code>${text(newest.source)}</code>${drugs ? `<ul>${drugs}</ul>` : ''}</li>`;
+function banner({ banner: { name, birthDate }, page }: Pick<Visit, 'banner' | 'page'>): string {
+  return `<section class="banner" aria-label="Patient in context"><div><p class="who">${text(name)}</p>
+<p class="facts">born <time datetime="${text(birthDate)}">${text(birthDate)}</time></p></div>
+<form method="post" action="/close"><input type="hidden" name="page" value="${text(page)}"><button>Close this chart</button></form></section>
+`;
+}
+
+function question({ page }: Pick<Visit, 'page'>, reason: string, first: boolean): string {
+  return `<form class="ask" method="post" action="/ask"><input type="hidden" name="page" value="${text(page)}">
+<h${first ? 1 : 2}>Ask about this patient</h${first ? 1 : 2}>
+<label for="reason">What do you want to know?</label>
+<input id="reason" name="reason" value="${text(reason || 'What stands out?')}" maxlength="500" required autocomplete="off"${first ? ' autofocus' : ''}>
+<button class="main">Ask triage</button></form>`;
+}
+
+function findings({ findings: rows, considered }: Assessment, reason: string): string {
+  const looked = `<p class="note">${counted(considered.results, 'laboratory result')} and ${counted(considered.medications, 'active medication')} of this patient were looked at. The codes name the sources.</p>`;
+  const asked = reason === '' ? '' : `<p class="note">You asked: ${text(reason)}</p>`;
+  const head = rows.length === 0 ? 'Nothing is out of range' : `${counted(rows.length, 'result')} out of range`;
+  return `<section aria-labelledby="answer"><h1 id="answer" tabindex="-1" autofocus>${head}</h1>${asked}${rows.map(finding).join('')}${looked}</section>`;
+}
+
+const WORDS = { high: 'High', low: 'Low', abnormal: 'Abnormal' } as const;
+
+function finding({ result, medications }: Assessment['findings'][number]): string {
+  const { analyte, direction, newest, previous } = result;
+  const drugs = medications.map(({ medication, source, bearsOn }) => {
+    const whys = bearsOn.filter(({ loinc }) => loinc === result.loinc).map(({ why }) => why);
+    return `<li>${text(medication)} <span class="why">${text(whys.join('; '))}</span> <code>${text(source)}</code></li>`;
   });
-  return `<section aria-label="Answer"><h2>Out of range now</h2><ul>${list.join('')}</ul>${looked}</section>`;
+  return `<article class="finding"><h2>${text(analyte)} <span class="flag">${WORDS[direction]}</span></h2>
+<dl><div><dt>Newest</dt><dd><strong>${measured(newest)}</strong>${source(newest)}</dd></div>
+<div><dt>Before</dt><dd>${previous ? `${measured(previous)}${source(previous)}` : 'none'}</dd></div></dl>
+${drugs.length === 0 ? '' : `<p class="label">Active medications that bear on it</p><ul>${drugs.join('')}</ul>`}</article>`;
 }
 
-function number(value: number): string {
-  return String(Math.round(value * 100) / 100);
+function measured({ value, unit }: { value: number; unit: string }): string {
+  return `${Math.round(value * 100) / 100} ${text(unit)}`;
+}
+
+function source({ date, source: name }: { date: string; source: string }): string {
+  const day = text(date.slice(0, 10));
+  return ` <span class="when">on <time datetime="${day}">${day}</time></span> <code>${text(name)}</code>`;
+}
+
+function refused(refusal: HmcpError | 'failed'): string {
+  const head = '<h1 tabindex="-1" autofocus>There is no answer</h1>';
+  if (refusal === 'failed')
+    return `<section class="alert" role="alert">${head}<p>An agent failed. Nothing of its answer is shown.</p></section>`;
+  const { retry } = refusal.data;
+  const next = {
+    never: 'Asking again will not help.',
+    same: 'You may ask again.',
+    after_user: 'Check the patient, then ask again.',
+  };
+  return `<section class="alert" role="alert">${head}
+<p>A check refused, so nothing is shown. ${next[retry]}</p>
+<details><summary>For whoever runs the agents</summary><pre>${text(explain(refusal))}</pre></details></section>`;
+}
+
+function counted(n: number, what: string): string {
+  return `${n} ${what}${n === 1 ? '' : 's'}`;
 }
 
 function text(value: string): string {
   return value.replace(/[&<>"']/g, (char) => `&#${char.charCodeAt(0)};`);
 }
 
-const STYLE = `body{font:1rem/1.5 system-ui,sans-serif;margin:0;color:#1a1a1a;background:#f6f7f9}header{background:#0b4f6c;color:#fff;padding:.5rem 1.5rem}h1{font-size:1.25rem;margin:0}
-main{max-width:46rem;margin:1.5rem auto;padding:0 1.5rem}.banner{background:#fff;border-left:.4rem solid #0b4f6c;padding:1rem;display:flex;gap:1rem;align-items:center;margin-bottom:1.5rem}.banner form{margin-left:auto}
-label{display:block;font-weight:600}input{font:inherit;width:100%;box-sizing:border-box;padding:.5rem;border:1px solid #555;border-radius:.25rem;margin:.25rem 0 .75rem}
-button,.button{font:inherit;background:#0b4f6c;color:#fff;border:0;border-radius:.25rem;padding:.5rem 1rem;text-decoration:none;cursor:pointer}.quiet{background:#fff;color:#0b4f6c;border:1px solid #0b4f6c}
-:focus-visible{outline:3px solid #c45a00;outline-offset:2px}.alert{background:#fff4e5;border-left:.4rem solid #c45a00;padding:1rem;white-space:pre-line}code{color:#444;font-size:.85em}`;
+const STYLE = `
+:root { color-scheme: light; --ink: #14232e; --soft: #4a5b67; --line: #c5d0d8; --accent: #00585f; --wash: #e6f1f1; --bad: #9c1c1c; }
+* { box-sizing: border-box; }
+body { margin: 0; min-height: 100vh; display: flex; flex-direction: column; align-items: center; background: #eef2f4; color: var(--ink);
+  font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
+header, footer { width: 100%; padding: .75rem 1.5rem; font-size: .875rem; color: var(--soft); }
+header { background: #fff; border-bottom: 1px solid var(--line); }
+header strong { color: var(--ink); }
+footer { margin-top: auto; text-align: center; }
+.banner { position: sticky; top: 0; width: 100%; padding: .75rem 1.5rem; background: var(--wash); border-bottom: 1px solid var(--line); border-left: .375rem solid var(--accent);
+  display: flex; flex-wrap: wrap; gap: .5rem 1.5rem; align-items: center; justify-content: space-between; }
+.banner p { margin: 0; }
+.who { font-size: 1.25rem; font-weight: 600; overflow-wrap: anywhere; }
+.facts, .note, .why, .when { color: var(--soft); font-variant-numeric: tabular-nums; }
+main { width: min(46rem, calc(100vw - 2rem)); margin: 1.5rem 0; padding: 2rem; background: #fff; border: 1px solid var(--line); border-radius: .75rem; }
+h1 { margin: 0 0 .5rem; font-size: 1.5rem; line-height: 1.25; }
+h2 { margin: 0 0 .5rem; font-size: 1.125rem; line-height: 1.35; overflow-wrap: anywhere; }
+.finding { padding: 1rem 0; border-top: 1px solid var(--line); }
+.flag { display: inline-block; padding: 0 .5rem; font-size: .875rem; color: var(--bad); background: #fdf0ef; border: 1px solid #dfa5a2; border-radius: 1rem; vertical-align: middle; }
+dl { margin: 0; font-variant-numeric: tabular-nums; }
+dl div { display: grid; grid-template-columns: 5rem 1fr; }
+dt, .label { color: var(--soft); }
+dd { margin: 0; }
+.label { margin: .75rem 0 0; }
+ul { margin: 0; padding-left: 1.25rem; }
+li { overflow-wrap: anywhere; }
+.why { display: block; }
+code { color: var(--soft); font-size: .8125rem; overflow-wrap: anywhere; }
+pre { margin: .5rem 0 0; white-space: pre-wrap; overflow-wrap: anywhere; font-size: .875rem; }
+summary { cursor: pointer; }
+.ask { margin-top: 1rem; }
+section + .ask { padding-top: 1.5rem; border-top: 1px solid var(--line); }
+label { font-weight: 600; }
+input { display: block; width: 100%; margin: .25rem 0 1rem; padding: .625rem .75rem; font: inherit; color: inherit; background: #fff; border: 1px solid #6f808c; border-radius: .5rem; }
+.alert { margin: 0 0 1.25rem; padding: .75rem 1rem; background: #fdf0ef; border: 1px solid #dfa5a2; border-radius: .5rem; }
+p.alert { color: var(--bad); }
+button, a.main { display: inline-block; padding: .625rem 1.25rem; font: inherit; font-weight: 600; color: var(--accent); background: #fff; border: 1px solid var(--accent); border-radius: .5rem; cursor: pointer; text-decoration: none; }
+.main { color: #fff; background: var(--accent); }
+button.main, a.main { color: #fff; background: var(--accent); }
+button:hover { background: var(--wash); }
+button.main:hover, a.main:hover { background: #00454a; }
+:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
+@media (max-width: 30rem) { main { padding: 1.25rem; } .banner { position: static; } }
+`;
+
+/** What `style-src` allows: this page's own style, and no other. */
+export const STYLE_POLICY = `'sha256-${createHash('sha256').update(STYLE).digest('base64')}'`;

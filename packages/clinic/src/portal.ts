@@ -1,25 +1,19 @@
 import { createServer, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { openSession, type Session } from '@hmcp/agent';
-import { type Grant, type SmartClient, smartClient } from '@hmcp/auth';
-import { explain, HmcpError } from '@hmcp/core';
-import { type Assessment, assess } from './contracts.js';
-import type { Deployment, Listening, PartyConfig } from './deployment.js';
-import { deploy } from './deployment.js';
-import { type Banner, portalPage } from './portal-page.js';
+import { AuthorityUnavailable, type Grant, type SmartClient, smartClient } from '@hmcp/auth';
+import { HmcpError } from '@hmcp/core';
+import { type Deployment, deploy, type Listening, type PartyConfig } from './deployment.js';
+import { portalPage, STYLE_POLICY } from './portal-page.js';
+import { type Banner, Visit, VisitEnded } from './visit.js';
 
 /** Scopes the portal asks for at launch: what its agents need for one patient. */
 export const PORTAL_SCOPE =
   'launch/patient openid fhirUser offline_access patient/hmcp:read patient/Patient.rs patient/Observation.rs patient/MedicationRequest.rs';
 
-interface Visit {
-  readonly session: Session;
-  readonly grant: Grant;
-  readonly banner: Banner;
-}
-
+/** A sign-in under way. `secret` is the cookie of the browser that began it. */
 interface Login {
-  readonly browser: string;
+  readonly secret: string;
+  readonly begun: number;
   finish(callbackUrl: string): Promise<Grant>;
 }
 
@@ -29,7 +23,7 @@ interface Answer {
   readonly body?: string;
   readonly type?: string;
   readonly location?: string;
-  readonly cookie?: string;
+  readonly cookies?: readonly string[];
 }
 
 /** Serves the portal as a party: the place where a person signs in, picks a patient and asks. */
@@ -38,14 +32,15 @@ export async function servePortal(config: PartyConfig): Promise<Listening> {
   const portal = new Portal(deployment);
   const http = createServer((request, response) => {
     void portal.answer(request).then(
-      ({ status, body, type, location, cookie }) => {
+      ({ status, body, type, location, cookies = [] }) => {
         response.writeHead(status, {
           'cache-control': 'no-store',
-          'content-security-policy':
-            "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+          'content-security-policy': `default-src 'none'; style-src ${STYLE_POLICY}; form-action 'self'; base-uri 'none'; frame-ancestors 'none'`,
           'content-type': type ?? 'text/html; charset=utf-8',
+          'referrer-policy': 'same-origin',
+          'x-content-type-options': 'nosniff',
           ...(location === undefined ? {} : { location }),
-          ...(cookie === undefined ? {} : { 'set-cookie': `visit=${cookie}; Path=/; HttpOnly; SameSite=Lax` }),
+          ...(cookies.length === 0 ? {} : { 'set-cookie': [...cookies] }),
         });
         response.end(body);
       },
@@ -67,17 +62,39 @@ export async function servePortal(config: PartyConfig): Promise<Listening> {
   };
 }
 
-const MAX_OPEN = 100;
+const MOST_OPEN = 100;
+const LOGIN_SECONDS = 600;
+const MOST_FORM_BYTES = 16_384;
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
+const SAY = {
+  unknown: 'There is no such page.',
+  signInFirst: 'Nobody is signed in here. Sign in to begin.',
+  ended: 'The sign-in has ended, and the chart was closed. Sign in again to go on.',
+  otherPage:
+    'The page you came from is of a chart that is no longer open here. Nothing was asked. The chart that is open now is shown above.',
+  notBegun: 'This sign-in was not begun in this browser, or too long ago. Nothing was opened.',
+  refused: 'The sign-in was not granted. Nothing was opened.',
+  unreadable: 'The chart could not be read, so nobody could say whose it is. Nothing was opened.',
+  unavailable: 'The authorization server does not answer. Nothing was asked; try again.',
+  tooLong: 'The form was too long. Nothing was asked.',
+} as const;
 
 class Portal {
   readonly #deployment: Deployment;
   readonly #smart: SmartClient;
+  readonly #origin: string;
+  readonly #secure: string;
   readonly #logins = new Map<string, Login>();
+  /** By the cookie of the browser. */
   readonly #visits = new Map<string, Visit>();
 
   constructor(deployment: Deployment) {
     this.#deployment = deployment;
     const { config } = deployment;
+    const url = new URL(config.publicUrl);
+    this.#origin = url.origin;
+    this.#secure = url.protocol === 'https:' ? '; Secure' : '';
     this.#smart = smartClient({
       fhirServer: config.fhirServer,
       clientId: deployment.client.clientId,
@@ -87,95 +104,135 @@ class Portal {
   }
 
   async answer(request: IncomingMessage): Promise<Answer> {
-    const { config } = this.#deployment;
-    const url = new URL(request.url ?? '/', config.publicUrl);
-    const browser = /(?:^|;\s*)visit=([A-Za-z0-9-]{36})(?:;|$)/.exec(request.headers.cookie ?? '')?.[1];
-    const visit = browser === undefined ? undefined : this.#visits.get(browser);
-    if (request.method === 'GET' && url.pathname === '/') return page(200, portalPage({ banner: visit?.banner }));
-    if (request.method === 'GET' && url.pathname === '/launch') return this.#launch(browser ?? crypto.randomUUID());
-    if (request.method === 'GET' && url.pathname === '/callback') return this.#callback(url, browser);
-    const ownOrigin = request.headers.origin === undefined || request.headers.origin === new URL(config.publicUrl).origin;
-    if (request.method !== 'POST' || !ownOrigin) return page(404, portalPage({ message: 'There is no such page.' }));
-    if (visit === undefined || browser === undefined) return page(401, portalPage({ message: 'Sign in first.' }));
-    if (url.pathname === '/ask') return this.#ask(visit, await readForm(request), request.headers.accept === 'application/json');
-    if (url.pathname === '/close') {
-      this.#visits.delete(browser);
-      await visit.session.close();
-      await visit.grant.revoke();
-      return { status: 303, location: '/' };
-    }
-    return page(404, portalPage({ message: 'There is no such page.' }));
+    const target = request.url ?? '/';
+    const url = URL.canParse(target, this.#origin) ? new URL(target, this.#origin) : undefined;
+    const key = cookie(request, 'visit');
+    const visit = key === undefined ? undefined : this.#visits.get(key);
+    const json = request.headers.accept === 'application/json';
+    if (url === undefined) return say(404, SAY.unknown, { json });
+    if (request.method === 'GET' && url.pathname === '/') return page(200, portalPage({ visit }));
+    if (request.method === 'GET' && url.pathname === '/launch') return this.#launch();
+    if (request.method === 'GET' && url.pathname === '/callback') return this.#callback(url, request, key);
+    const { origin } = request.headers;
+    const known = url.pathname === '/ask' || url.pathname === '/close';
+    if (request.method !== 'POST' || !known || (origin !== undefined && origin !== this.#origin))
+      return say(404, SAY.unknown, { visit, json });
+    if (visit === undefined || key === undefined) return say(401, SAY.signInFirst, { json });
+    const form = await readForm(request);
+    if (form === undefined) return say(413, SAY.tooLong, { visit, json });
+    // Two tabs share a cookie: what is asked on a page is asked about the chart that page showed, or not at all.
+    if (form.get('page') !== visit.page) return say(409, SAY.otherPage, { visit, json });
+    return url.pathname === '/ask' ? this.#ask(visit, key, form, json) : this.#close(visit, key);
   }
 
   async close(): Promise<void> {
-    await Promise.all([...this.#visits.values()].map(({ session }) => session.close()));
+    await Promise.all([...this.#visits.values()].map((visit) => visit.close()));
   }
 
-  async #launch(browser: string): Promise<Answer> {
-    const begun = await this.#smart.begin({ launch: 'patient', scope: PORTAL_SCOPE });
-    if (this.#logins.size >= MAX_OPEN) this.#logins.delete(this.#logins.keys().next().value ?? '');
-    this.#logins.set(begun.state, { browser, finish: begun.finish });
-    return { status: 302, location: begun.url, cookie: browser };
+  /** Each sign-in has a cookie of its own, new, whatever the browser brought. */
+  async #launch(): Promise<Answer> {
+    let begun: Awaited<ReturnType<SmartClient['begin']>>;
+    try {
+      begun = await this.#smart.begin({ launch: 'patient', scope: PORTAL_SCOPE });
+    } catch {
+      return say(503, SAY.unavailable, {});
+    }
+    if (this.#logins.size >= MOST_OPEN) this.#logins.delete(this.#logins.keys().next().value ?? '');
+    const secret = crypto.randomUUID();
+    this.#logins.set(begun.state, { secret, begun: Date.now(), finish: begun.finish });
+    const set = `${loginCookie(begun.state)}=${secret}; Path=/callback; Max-Age=${LOGIN_SECONDS}; HttpOnly; SameSite=Lax${this.#secure}`;
+    return { status: 302, location: begun.url, cookies: [set] };
   }
 
-  async #callback(url: URL, browser: string | undefined): Promise<Answer> {
+  async #callback(url: URL, request: IncomingMessage, key: string | undefined): Promise<Answer> {
     const state = url.searchParams.get('state') ?? '';
     const login = this.#logins.get(state);
+    const late = login !== undefined && Date.now() - login.begun > LOGIN_SECONDS * 1000;
+    if (login === undefined || late || login.secret !== cookie(request, loginCookie(state))) return say(400, SAY.notBegun, {});
     this.#logins.delete(state);
-    if (login === undefined || login.browser !== browser)
-      return page(400, portalPage({ message: 'This sign-in was not begun here.' }));
+    const forget = `${loginCookie(state)}=; Path=/callback; Max-Age=0; HttpOnly; SameSite=Lax${this.#secure}`;
     let grant: Grant;
     try {
       grant = await login.finish(url.href);
     } catch {
-      return page(403, portalPage({ message: 'The sign-in was refused.' }));
+      return { ...say(403, SAY.refused, {}), cookies: [forget] };
     }
-    // A new sign-in gets a new visit; the old one, and its patient, end here.
-    const previous = this.#visits.get(browser);
-    if (previous) await previous.session.close();
-    this.#visits.delete(browser);
-    const session = await openSession({ agent: this.#deployment.agent, grant });
+    const banner = await readBanner(grant).catch(() => undefined);
+    if (banner === undefined) {
+      await grant.revoke().catch(() => undefined);
+      return { ...say(502, SAY.unreadable, {}), cookies: [forget] };
+    }
+    // A new sign-in gets a new visit; the old one of this browser, and its patient, end here.
+    await this.#end(key);
+    if (this.#visits.size >= MOST_OPEN) await this.#end(this.#visits.keys().next().value);
     const id = crypto.randomUUID();
-    this.#visits.set(id, { session, grant, banner: await readBanner(grant) });
-    return { status: 303, location: '/', cookie: id };
+    this.#visits.set(id, await Visit.open({ agent: this.#deployment.agent, grant, banner }));
+    const set = `visit=${id}; Path=/; HttpOnly; SameSite=Lax${this.#secure}`;
+    return { status: 303, location: '/', cookies: [forget, set] };
   }
 
-  async #ask(visit: Visit, form: URLSearchParams, json: boolean): Promise<Answer> {
-    const laboratory = form.get('laboratory');
+  async #ask(visit: Visit, key: string, form: URLSearchParams, json: boolean): Promise<Answer> {
+    const reason = form.get('reason') ?? '';
     try {
-      const assessment = await visit.session.call('triage', assess, {
-        reason: form.get('reason') ?? '',
-        ...(laboratory ? { laboratory } : {}),
-      });
-      return json ? jsonAnswer(200, assessment) : page(200, portalPage({ banner: visit.banner, assessment }));
+      const assessment = await visit.ask({ reason, laboratory: form.get('laboratory') || undefined });
+      return json ? jsonAnswer(200, assessment) : page(200, portalPage({ visit, reason, assessment }));
     } catch (error) {
+      if (error instanceof VisitEnded) {
+        await this.#end(key);
+        return say(401, SAY.ended, { json });
+      }
+      if (error instanceof AuthorityUnavailable) return say(503, SAY.unavailable, { visit, json });
       const refusal = HmcpError.from(error);
-      const said = refusal ? { code: refusal.code, ...refusal.data } : { code: -32603 };
-      return json
-        ? jsonAnswer(409, { error: said, explanation: explain(error) })
-        : page(409, portalPage({ banner: visit.banner, message: explain(error) }));
+      if (json) return jsonAnswer(409, { error: refusal ? { code: refusal.code, ...refusal.data } : { code: -32603 } });
+      return page(409, portalPage({ visit, reason, refusal: refusal ?? 'failed' }));
     }
+  }
+
+  async #close(visit: Visit, key: string): Promise<Answer> {
+    this.#visits.delete(key);
+    await visit.close();
+    return { status: 303, location: '/', cookies: [`visit=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax${this.#secure}`] };
+  }
+
+  async #end(key: string | undefined): Promise<void> {
+    const visit = key === undefined ? undefined : this.#visits.get(key);
+    if (key === undefined || visit === undefined) return;
+    this.#visits.delete(key);
+    await visit.close();
   }
 }
 
-/** Name and birth date of the patient the grant is for, for the banner; read with the grant's own token. */
+/** Name and birth date of the patient the grant is for; read with the grant's own token. @throws when they cannot be read */
 async function readBanner(grant: Grant): Promise<Banner> {
   const response = await fetch(`${grant.fhirServer}/Patient/${grant.patient}`, {
     headers: { Authorization: `Bearer ${grant.accessToken}`, Accept: 'application/fhir+json' },
     signal: AbortSignal.timeout(10_000),
   });
-  if (!response.ok) return { name: 'Patient in context', birthDate: '' };
+  if (!response.ok) throw new TypeError('the record cannot be read');
   const patient = (await response.json()) as { name?: { given?: string[]; family?: string }[]; birthDate?: string };
   const [name] = patient.name ?? [];
   return { name: [...(name?.given ?? []), name?.family ?? ''].join(' ').trim(), birthDate: patient.birthDate ?? '' };
 }
 
-async function readForm(request: IncomingMessage): Promise<URLSearchParams> {
+function loginCookie(state: string): string {
+  return `login-${state.replace(/[^A-Za-z0-9]/g, '').slice(0, 12)}`;
+}
+
+function cookie(request: IncomingMessage, name: string): string | undefined {
+  for (const pair of (request.headers.cookie ?? '').split(';')) {
+    const at = pair.indexOf('=');
+    if (pair.slice(0, at).trim() === name && UUID.test(pair.slice(at + 1).trim())) return pair.slice(at + 1).trim();
+  }
+  return undefined;
+}
+
+/** The fields of a form; `undefined` when there is too much of it. */
+async function readForm(request: IncomingMessage): Promise<URLSearchParams | undefined> {
   const chunks: Buffer[] = [];
   let size = 0;
   for await (const chunk of request as AsyncIterable<Buffer>) {
     size += chunk.length;
-    if (size > 16_384) break;
+    if (size > MOST_FORM_BYTES) return undefined;
     chunks.push(chunk);
   }
   return new URLSearchParams(Buffer.concat(chunks).toString('utf8'));
@@ -185,6 +242,10 @@ function page(status: number, body: string): Answer {
   return { status, body };
 }
 
-function jsonAnswer(status: number, value: Assessment | object): Answer {
+function say(status: number, message: string, { visit, json }: { visit?: Visit | undefined; json?: boolean }): Answer {
+  return json ? jsonAnswer(status, { error: { code: status, message } }) : page(status, portalPage({ visit, message }));
+}
+
+function jsonAnswer(status: number, value: object): Answer {
   return { status, body: JSON.stringify(value), type: 'application/json' };
 }

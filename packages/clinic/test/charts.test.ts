@@ -5,10 +5,12 @@ import { buildRecords } from '../src/records.js';
 
 const LAB = [{ coding: [{ code: 'laboratory' }] }];
 
-/** People as `family: number of laboratory results`. */
-function clinic(people: readonly (readonly [string, string, number])[]) {
-  const entry = people.flatMap(([id, family, results]) => [
-    { resource: { resourceType: 'Patient', id, name: [{ family }] } },
+/** People as id, family name, number of laboratory results, and what else differs. */
+type Somebody = readonly [string, string, number, object?];
+
+function clinic(people: readonly Somebody[]) {
+  const entry = people.flatMap(([id, family, results, more]) => [
+    { resource: { resourceType: 'Patient', id, birthDate: '1970-01-01', name: [{ given: ['Ada'], family }], ...more } },
     ...Array.from({ length: results }, (_, at) => ({
       resource: {
         resourceType: 'Observation',
@@ -22,7 +24,7 @@ function clinic(people: readonly (readonly [string, string, number])[]) {
   ]);
   return buildRecords([{ name: 'x', bundle: { resourceType: 'Bundle', type: 'collection', entry } }], { kind: 'shipped' });
 }
-const chosen = (...people: (readonly [string, string, number])[]) => {
+const chosen = (...people: Somebody[]) => {
   const { a, b, oneFamilyName } = chooseCharts(clinic(people));
   return [a.patient.id, b.patient.id, oneFamilyName];
 };
@@ -47,6 +49,14 @@ describe('the two charts of the story', () => {
 
   it('share no name because both have none', () => {
     expect(chosen(['p', '', 1], ['q', '', 1], ['r', 'R', 2])).toEqual(['r', 'p', false]);
+  });
+
+  it.each([
+    ['no birth date', { birthDate: undefined }],
+    ['a birth date that is none', { birthDate: 'unknown' }],
+    ['no name', { name: [] }],
+  ])('are never of somebody with %s, whom a picker cannot tell from others', (_, more) => {
+    expect(chosen(['p', 'P', 1], ['q', 'P', 9, more], ['r', 'R', 3])).toEqual(['r', 'p', false]);
   });
 
   it.each([

@@ -91,6 +91,7 @@ export function open(opening: Opening, at: At): { readonly session: Session; rea
     permits: [],
     decided: [],
     openedAt: at.now,
+    openedPk: subject.pk,
   };
   const record: AuditRecord = { ...at.by, event: 'session.opened', outcome: 0, sid, epoch: 1, pk: subject.pk };
   return { session, record };

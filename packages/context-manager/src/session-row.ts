@@ -1,4 +1,4 @@
-import { type AbortReason, Drained, FhirId, ParticipantRole, SessionState, SwitchKind, SwitchOutcome, Vote } from '@hmcp/core';
+import { Drained, FhirId, ParticipantRole, SessionState, SwitchKind, SwitchOutcome, Vote } from '@hmcp/core';
 import * as z from 'zod';
 
 const Moment = z.int();
@@ -97,7 +97,8 @@ export const Session = z.strictObject({
   permits: z.array(Permit),
   decided: z.array(Decided),
   openedAt: Moment,
+  /** The first patient, so that a repeated `open` must mean the same. */
+  openedPk: Pk,
   closedAt: Moment.optional(),
 });
 export type Session = z.infer<typeof Session>;
-export type { AbortReason };

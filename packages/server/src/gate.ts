@@ -1,19 +1,17 @@
 import { AuthorityUnavailable, bearerChallenge, protectedResourceMetadataUrl, readBearer, TokenError } from '@hmcp/auth';
-import { type AuditRecord, HmcpError, parsePatientHeader, parseStrictJson } from '@hmcp/core';
-import { admit, describe, type Inbound, refusalError } from './admission.js';
+import { type Check, HmcpError, META, parsePatientHeader } from '@hmcp/core';
+import { makeDurable } from './audit.js';
 import type { AgentEnv } from './define-agent.js';
-import { type Exchange, wireError } from './guard.js';
-import type { Declarations } from './operations.js';
-
-/** Largest request body accepted, in bytes. @see protocol section 3 */
-export const MAX_BODY_BYTES = 1_048_576;
+import type { Exchange } from './exchange.js';
+import { isJsonObject, type Json, MAX_BODY_BYTES, metaOf, readMessage } from './message.js';
+import { wireError } from './wire-error.js';
 
 const TRACEPARENT = /^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
 
 /** A request that passed the gate, ready for the MCP handler behind it. */
 export interface Passed {
   readonly exchange: Exchange;
-  readonly body: unknown;
+  readonly body: Json;
 }
 
 /**
@@ -23,22 +21,25 @@ export interface Passed {
  */
 export async function passGate(request: Request, env: AgentEnv): Promise<Passed | Response> {
   if (request.method !== 'POST') return plain(405, 'only POST is served here', { Allow: 'POST' });
-  const host = checkHost(request, env);
-  const read = await readBody(request);
-  if (read instanceof Response) return read;
-  if (host) return host;
+  const body = await readBody(request);
+  if (body instanceof Fault) return refuse(body, env);
+  const strange = strangeHost(request, env);
+  if (strange) return refuse(strange, env);
   const patient = parsePatientHeader(request.headers.get('x-hmcp-patient'));
-  if ('malformed' in patient) return plain(400, 'X-HMCP-Patient must be one bare FHIR id');
+  if ('malformed' in patient) return refuse(new Fault(400, 'X-HMCP-Patient must be one bare FHIR id', 'header'), env);
 
   try {
     const accessToken = readBearer(request);
+    if (META.authorization in metaOf(isJsonObject(body.params) ? body.params : {}))
+      throw new TokenError('invalid_request', 'token in the body');
     const token = await env.verifier.verify(accessToken);
     const traceparent = request.headers.get('traceparent') ?? '';
     return {
-      body: read.value,
+      body,
       exchange: {
         token,
         accessToken,
+        carrier: 'http',
         header: patient.header,
         traceparent: TRACEPARENT.test(traceparent) ? traceparent : undefined,
         signal: request.signal,
@@ -50,163 +51,134 @@ export async function passGate(request: Request, env: AgentEnv): Promise<Passed 
   }
 }
 
+/** What is wrong with a request before its token is looked at. */
+class Fault {
+  readonly status: number;
+  /** A fixed sentence: the answer, and the reason in the audit. */
+  readonly says: string;
+  readonly check: Check;
+  /** JSON-RPC code, when the body was to be JSON-RPC. */
+  readonly code: number | undefined;
+
+  constructor(status: number, says: string, check: Check, code?: number) {
+    this.status = status;
+    this.says = says;
+    this.check = check;
+    this.code = code;
+  }
+}
+
+async function refuse({ status, says, check, code }: Fault, env: AgentEnv): Promise<Response> {
+  const answer = code === undefined ? plain(status, says) : jsonRpc(status, null, { code, message: says });
+  return recorded({ code: status, check, reason: says }, answer, env);
+}
+
+/** The refusal once its record is durable, else 50302. */
+async function recorded(
+  refusal: { readonly code: number; readonly check: Check; readonly reason: string },
+  answer: Response,
+  env: AgentEnv,
+): Promise<Response> {
+  try {
+    await makeDurable(env, { ...refusal, event: 'request.refused', outcome: 4, by: env.resource });
+    return answer;
+  } catch (error) {
+    return auditUnavailable(error, null);
+  }
+}
+
 /** 400 or 401 for a token fault, 503 for an authority that is down; audited, and nothing of the token in it. */
-async function refuseToken(error: unknown, env: AgentEnv): Promise<Response> {
-  const unavailable = error instanceof AuthorityUnavailable;
+function refuseToken(error: unknown, env: AgentEnv): Promise<Response> {
+  if (error instanceof AuthorityUnavailable) {
+    const answer = plain(503, 'an authority this server must ask did not answer', {
+      'Retry-After': `${error.retryAfterSeconds}`,
+    });
+    return recorded({ code: 503, check: 'token', reason: 'the authority is unavailable' }, answer, env);
+  }
   const fault = error instanceof TokenError ? error : undefined;
-  const status = unavailable ? 503 : (fault?.status ?? 401);
-  const audited = await audit(
-    {
-      event: 'request.refused',
-      outcome: 4,
-      code: status,
-      check: 'token',
-      reason: unavailable ? 'the authority is unavailable' : (fault?.reason ?? 'the token could not be verified'),
-      by: env.resource,
-    },
-    env,
-  );
-  if (!audited) return auditUnavailable(env, null);
-  if (unavailable)
-    return plain(503, 'an authority this server must ask did not answer', { 'Retry-After': String(error.retryAfterSeconds) });
+  if (!fault) env.log?.error({ err: error }, 'a request could not be decided');
+  const status = fault?.status ?? 401;
   const challenge = bearerChallenge({
     error: fault === undefined ? 'invalid_token' : fault.error,
-    description: fault?.error === undefined ? undefined : 'the access token is not valid for this server',
+    description: fault?.error === 'invalid_token' ? 'the access token is not valid for this server' : undefined,
     resourceMetadata: protectedResourceMetadataUrl(env.resource),
   });
-  return plain(status, status === 400 ? 'malformed authorization' : 'a valid access token is required', {
-    'WWW-Authenticate': challenge,
-  });
+  const says = status === 400 ? 'malformed authorization' : 'a valid access token is required';
+  const reason = fault?.reason ?? 'the token could not be verified';
+  return recorded({ code: status, check: 'token', reason }, plain(status, says, { 'WWW-Authenticate': challenge }), env);
 }
 
 /** The 403 of a scope refusal: one complete challenge. @see protocol section 4 */
 export function scopeChallenge(scope: string, env: AgentEnv): Response {
-  const challenge = bearerChallenge({
-    error: 'insufficient_scope',
-    description: 'the access token lacks a scope of this operation',
-    scope,
-    resourceMetadata: protectedResourceMetadataUrl(env.resource),
-  });
-  return plain(403, 'the access token lacks a scope of this operation', { 'WWW-Authenticate': challenge });
+  const description = 'the access token lacks a scope of this operation';
+  const resourceMetadata = protectedResourceMetadataUrl(env.resource);
+  const challenge = bearerChallenge({ error: 'insufficient_scope', description, scope, resourceMetadata });
+  return plain(403, description, { 'WWW-Authenticate': challenge });
 }
 
-/**
- * Decides `subscriptions/listen`, which the SDK answers before any transport: each resource URI is a request in context.
- * `undefined` lets it through.
- * @see protocol section 3
- */
-export async function decideListen(
-  body: ListenRequest,
-  exchange: Exchange,
-  env: AgentEnv,
-  declarations: Declarations,
-): Promise<Response | undefined> {
-  const subscribed: unknown =
-    body.params.notifications === undefined
-      ? undefined
-      : (body.params.notifications as Record<string, unknown>).resourceSubscriptions;
-  const uris = Array.isArray(subscribed) ? subscribed : [];
-  const base = {
-    token: exchange.token,
-    accessToken: exchange.accessToken,
-    header: exchange.header,
-    traceparent: exchange.traceparent,
-  };
-  for (const uri of uris.slice(0, 256)) {
-    const params = { _meta: body.params._meta, uri };
-    const inbound: Inbound = {
-      ...base,
-      method: 'resources/read',
-      params,
-      operation: declarations.forRequest('resources/read', params),
-    };
-    const decision = await admit(inbound, env);
-    if (decision.verdict === 'serve') continue;
-    const { refusal } = decision;
-    const record = {
-      ...(await describe({ ...inbound, method: 'subscriptions/listen' }, env, undefined)),
-      event: 'request.refused' as const,
-      outcome: 4 as const,
-      check: refusal.check,
-      reason: refusal.reason,
-    };
-    if (refusal.kind === 'scope')
-      return (await audit({ ...record, code: 403 }, env)) ? scopeChallenge(refusal.scope, env) : auditUnavailable(env, body.id);
-    const error =
-      refusal.kind === 'malformed' ? { code: -32602, message: 'Invalid params' } : wireError(refusalError(refusal, inbound, env));
-    return (await audit({ ...record, code: error.code }, env))
-      ? Response.json({ jsonrpc: '2.0', id: body.id, error })
-      : auditUnavailable(env, body.id);
-  }
-  const inbound: Inbound = { ...base, method: 'subscriptions/listen', params: {}, operation: undefined };
-  const served = await audit({ ...(await describe(inbound, env, undefined)), event: 'request.served', outcome: 0 }, env);
-  return served ? undefined : auditUnavailable(env, body.id);
-}
-
-/** A `subscriptions/listen` request. */
-export interface ListenRequest {
-  readonly id: string | number;
-  readonly params: Readonly<Record<string, unknown>>;
-}
-
-/** Narrows a body to {@link ListenRequest}. */
-export function isListen(body: unknown): body is ListenRequest {
-  const message = body as { method?: unknown; id?: unknown } | null;
-  return typeof message === 'object' && message?.method === 'subscriptions/listen' && message.id !== undefined;
+/** 50302 on HTTP 200: what was to be answered could not be recorded. @param error rethrown when it is anything else */
+export function auditUnavailable(error: unknown, id: unknown): Response {
+  if (!(error instanceof HmcpError)) throw error;
+  return jsonRpc(200, typeof id === 'string' || typeof id === 'number' ? id : null, wireError(error));
 }
 
 /** Cuts a streamed response when the token it was opened with expires. @see protocol section 3 */
-export function endAtExpiry(response: Response, expiresAt: number, env: AgentEnv): Response {
-  if (response.body === null || !response.headers.get('content-type')?.startsWith('text/event-stream')) return response;
+export function endAtExpiry(response: Response, left: number): Response {
+  if (response.body === null) return response;
   const reader = response.body.getReader();
-  const left = Math.min(Math.max(expiresAt * 1000 - (env.now ?? Date.now)(), 0), 2 ** 31 - 1);
-  let timer: NodeJS.Timeout;
+  let timer: NodeJS.Timeout | undefined;
+  let ended = false;
+  const end = (how: () => void): void => {
+    if (ended) return;
+    ended = true;
+    clearTimeout(timer);
+    how();
+  };
   const body = new ReadableStream<Uint8Array>({
     start(controller) {
-      timer = setTimeout(() => {
-        controller.close();
-        void reader.cancel();
-      }, left);
+      const cut = (): void =>
+        end(() => {
+          controller.close();
+          void reader.cancel().catch(() => undefined);
+        });
+      timer = setTimeout(cut, Math.min(Math.max(left, 0), 2 ** 31 - 1));
       timer.unref();
     },
     async pull(controller) {
       try {
         const { done, value } = await reader.read();
-        if (value) controller.enqueue(value);
-        if (!done) return;
-        clearTimeout(timer);
-        controller.close();
+        if (done) end(() => controller.close());
+        else if (!ended) controller.enqueue(value);
       } catch {
-        clearTimeout(timer);
+        end(() => controller.error(new Error('the stream failed')));
       }
     },
     cancel(reason) {
-      clearTimeout(timer);
+      end(() => undefined);
       return reader.cancel(reason);
     },
   });
   return new Response(body, { status: response.status, headers: response.headers });
 }
 
-function checkHost(request: Request, env: AgentEnv): Response | undefined {
+function strangeHost(request: Request, env: AgentEnv): Fault | undefined {
   const own = new URL(env.resource);
-  const host = request.headers.get('host');
-  if (host !== null && host !== own.host) return plain(403, 'this host name is not served here');
+  const host = request.headers.get('host') ?? new URL(request.url).host;
+  if (host !== own.host) return new Fault(403, 'this host name is not served here', 'header');
   const origin = request.headers.get('origin');
-  if (origin !== null && origin !== own.origin && !(env.allowedOrigins ?? []).includes(origin))
-    return plain(403, 'this origin may not call');
-  return undefined;
+  const known = origin === null || origin === own.origin || (env.allowedOrigins ?? []).includes(origin);
+  return known ? undefined : new Fault(403, 'this origin may not call', 'header');
 }
 
-async function readBody(request: Request): Promise<{ value: unknown } | Response> {
+async function readBody(request: Request): Promise<Json | Fault> {
   const type = request.headers.get('content-type')?.split(';')[0]?.trim().toLowerCase();
-  if (type !== 'application/json') return plain(415, 'the body must be application/json');
+  if (type !== 'application/json') return new Fault(415, 'the body must be application/json', 'size');
   const chunks: Uint8Array[] = [];
   let size = 0;
   if (request.body) {
     for await (const chunk of request.body) {
       size += chunk.byteLength;
-      if (size > MAX_BODY_BYTES) return plain(413, 'the body is too large');
+      if (size > MAX_BODY_BYTES) return new Fault(413, 'the body is too large', 'size');
       chunks.push(chunk);
     }
   }
@@ -214,36 +186,15 @@ async function readBody(request: Request): Promise<{ value: unknown } | Response
   try {
     text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(Buffer.concat(chunks));
   } catch {
-    return jsonRpc(400, -32700, 'Parse error');
+    return new Fault(400, 'Parse error', 'size', -32700);
   }
-  const parsed = parseStrictJson(text);
-  if (!parsed.ok)
-    return parsed.reason === 'not JSON' ? jsonRpc(400, -32700, 'Parse error') : jsonRpc(400, -32600, 'Invalid Request');
-  // One POST is one message: a batch could carry two patients. @see protocol section 3
-  if (Array.isArray(parsed.value) || typeof parsed.value !== 'object' || parsed.value === null)
-    return jsonRpc(400, -32600, 'Invalid Request');
-  return { value: parsed.value };
+  const read = readMessage(text);
+  return read.ok ? read.message : new Fault(400, read.says, 'size', read.code);
 }
 
-async function audit(record: AuditRecord, env: AgentEnv): Promise<boolean> {
-  try {
-    await env.audit.append(record);
-    return true;
-  } catch (err) {
-    env.log?.error({ err }, 'an audit record could not be made durable');
-    return false;
-  }
-}
-
-function auditUnavailable(env: AgentEnv, id: string | number | null): Response {
-  return Response.json({ jsonrpc: '2.0', id, error: wireError(new HmcpError(50302, { by: env.resource, check: 'audit' })) });
-}
-
-function jsonRpc(status: number, code: number, message: string): Response {
-  return Response.json(
-    { jsonrpc: '2.0', id: null, error: { code, message } },
-    { status, headers: { 'Cache-Control': 'no-store' } },
-  );
+/** A JSON-RPC error at an HTTP status of its own. */
+export function jsonRpc(status: number, id: string | number | null, error: object): Response {
+  return Response.json({ jsonrpc: '2.0', id, error }, { status, headers: { 'Cache-Control': 'no-store' } });
 }
 
 function plain(status: number, sentence: string, headers: Record<string, string> = {}): Response {

@@ -1,68 +1,31 @@
-import {
-  type AuditRecord,
-  CLIENT_NOTIFICATIONS,
-  type Envelope,
-  HmcpError,
-  isSealed,
-  META,
-  type Operation,
-  type PatientContext,
-  PROTOCOL_VERSION,
-  patientKey,
-  type Refusal,
-} from '@hmcp/core';
-import { RequestScope } from '@hmcp/core/request-scope';
-import type { AuthInfo, JSONRPCMessage, MessageExtraInfo, Transport, TransportSendOptions } from '@modelcontextprotocol/server';
-import { admit, describe, type Inbound, refusalError } from './admission.js';
+import { CLIENT_NOTIFICATIONS, HmcpError, type Refusal } from '@hmcp/core';
+import { outsideScope } from '@hmcp/core/request-scope';
+import type { JSONRPCMessage, MessageExtraInfo, Transport, TransportSendOptions } from '@modelcontextprotocol/server';
+import { admit, type Inbound } from './admission.js';
+import { type Admitted, atExpiry, bind, handlerParams, intentOf, invalidArguments, publicAuthInfo } from './admitted.js';
+import { describe, makeDurable, type RecordBase } from './audit.js';
 import type { AgentEnv } from './define-agent.js';
+import { type Exchange, exchangeOf, gatedExchange, HANDSHAKE } from './exchange.js';
+import { decideListen } from './listen.js';
+import { isJsonObject, type Json, type Message, metaOf } from './message.js';
+import { isInRequest, noticeInRequest, noticeOutside } from './notifications.js';
 import type { Declarations } from './operations.js';
-import { bindResult, examineResult } from './result.js';
+import { release } from './release.js';
+import { refusalOnWire, scrub, type WireError, wireError } from './wire-error.js';
 
-/** What the layer in front of the transport knows of one request: its verified token and the headers that count. */
-export interface Exchange extends Pick<Inbound, 'token' | 'accessToken' | 'header' | 'traceparent'> {
-  /** Aborts when the caller goes away. */
-  readonly signal?: AbortSignal | undefined;
-  /** Set by the guard: the scopes to name in a 403, decided before the first byte is sent. */
-  challenge?: string | undefined;
-  /** Decisions under way; the gate waits for them before it lets a response begin. */
-  readonly deciding: Promise<unknown>[];
-}
-
-/** How a guard finds the exchange of a message, what is declared, and how a scope refusal is carried. */
+/** What a guard decides by. */
 export interface GuardOptions {
   readonly env: AgentEnv;
   declarations(): Declarations;
-  /** The exchange a message belongs to; a refusal when its token does not verify (stdio); `undefined` refuses everything. */
-  exchange(message: Message, extra: MessageExtraInfo | undefined): Promise<Exchange | HmcpError | undefined>;
-  /** `http`: the gate answers 403. `stdio`: JSON-RPC 40300. */
-  readonly carrier: 'http' | 'stdio';
+  /** On a pipe: settles when the declarations are complete; requests wait for it. */
+  readonly ready?: Promise<unknown> | undefined;
+  /** On a pipe: the token that pins the whole process to one patient. */
+  readonly accessToken?: string | undefined;
 }
 
-/** A JSON-RPC message, loosely: the guard looks at it before any schema does. */
-export type Message = Record<string, unknown> & {
-  id?: string | number | null;
-  method?: string;
-  params?: Record<string, unknown>;
-};
-
-interface Pending {
-  readonly inbound: Inbound;
-  readonly scope: RequestScope | undefined;
-  readonly context: PatientContext | undefined;
-  readonly envelope: Envelope | undefined;
-  readonly record: Omit<AuditRecord, 'event' | 'outcome'>;
-  readonly progressToken: unknown;
-  readonly expiry: NodeJS.Timeout | undefined;
-}
-
-type WireError = { code: number; message: string; data?: unknown };
-
-const environments = new WeakMap<RequestScope, AgentEnv>();
-
-/** The deployment that serves a scope; how `patientTool` reaches it without a parameter in every handler. */
-export function environmentOf(scope: RequestScope): AgentEnv | undefined {
-  return environments.get(scope);
-}
+type Id = string | number;
+type Deliver = (message: unknown, extra?: MessageExtraInfo) => void;
+type RequestMessage = Message & { readonly id: Id; readonly method: string };
 
 /**
  * Instruments a server transport in place: every inbound message passes the ordered decision before any handler, every
@@ -71,365 +34,330 @@ export function environmentOf(scope: RequestScope): AgentEnv | undefined {
  */
 export function guardTransport<T extends Transport>(transport: T, options: GuardOptions): T {
   const guard = new TransportGuard(transport, options);
-  let inner: Transport['onmessage'];
+  let receive: Transport['onmessage'];
   Object.defineProperty(transport, 'onmessage', {
-    configurable: true,
+    configurable: false,
     enumerable: true,
-    get: () => inner,
+    get: () => receive,
     set(handler: Transport['onmessage']) {
-      inner =
+      receive =
         handler &&
-        ((message: JSONRPCMessage, extra?: MessageExtraInfo) => guard.receive(message as Message, extra, handler as Deliver));
+        ((message: JSONRPCMessage, extra?: MessageExtraInfo) => {
+          outsideScope(() => guard.receive(message as Message, extra, handler as Deliver));
+        });
+    },
+  });
+  let closed = transport.onclose;
+  Object.defineProperty(transport, 'onclose', {
+    configurable: false,
+    enumerable: true,
+    get: () => closed,
+    set(handler: Transport['onclose']) {
+      closed = () => {
+        guard.closed();
+        handler?.();
+      };
     },
   });
   return transport;
 }
 
-type Deliver = (message: unknown, extra?: MessageExtraInfo) => void;
-
 class TransportGuard {
   readonly #send: Transport['send'];
   readonly #options: GuardOptions;
-  readonly #pending = new Map<string | number, Pending>();
+  readonly #env: AgentEnv;
+  /** Requests whose decision is under way; true once their caller cancelled them. */
+  readonly #deciding = new Map<Id, boolean>();
+  readonly #admitted = new Map<Id, Admitted>();
+  /** Open `subscriptions/listen` requests of a pipe, which the SDK never answers but with a notification. */
+  readonly #listening = new Map<Id, { readonly uris: ReadonlySet<string>; end(): void }>();
+  /** URIs a 2025-era client subscribed to, and until when (milliseconds). */
+  readonly #subscribed = new Map<string, number>();
 
   constructor(transport: Transport, options: GuardOptions) {
     this.#options = options;
+    this.#env = options.env;
     this.#send = transport.send.bind(transport);
     Object.defineProperty(transport, 'send', {
-      configurable: true,
-      writable: true,
+      configurable: false,
+      writable: false,
       value: (message: JSONRPCMessage, sendOptions?: TransportSendOptions) => this.send(message as Message, sendOptions),
     });
   }
 
   /** Inbound: requests are decided, notifications filtered, answers to questions we never asked dropped. */
   receive(message: Message, extra: MessageExtraInfo | undefined, deliver: Deliver): void {
-    if (typeof message.method !== 'string') return;
-    if (message.id === undefined) {
-      void this.#notified(message, extra, deliver);
-      return;
-    }
-    void this.#requested({ ...message, id: message.id ?? null, method: message.method }, extra, deliver);
+    const { id, method } = message;
+    if (typeof method !== 'string') return;
+    if (id === undefined) {
+      const noted = this.#notified({ ...message, method }, extra, deliver);
+      gatedExchange(extra)?.deciding.push(noted);
+    } else if (typeof id === 'string' || typeof id === 'number') void this.#requested({ ...message, id, method }, extra, deliver);
+    else void this.#write({ jsonrpc: '2.0', id: null, error: { code: -32600, message: 'Invalid Request' } }).catch(ignore);
   }
 
-  async #notified(message: Message, extra: MessageExtraInfo | undefined, deliver: Deliver): Promise<void> {
-    const { method = '' } = message;
-    if (CLIENT_NOTIFICATIONS.includes(method)) {
-      if (method === 'notifications/cancelled') this.#cancelled(message.params?.requestId);
-      deliver(message, withoutAuth(extra));
+  /** The connection is gone: nothing it asked for may go on. */
+  closed(): void {
+    for (const id of [...this.#deciding.keys()]) this.#deciding.set(id, true);
+    for (const id of [...this.#admitted.keys()]) this.#cancelled(id);
+    for (const listening of this.#listening.values()) listening.end();
+    this.#listening.clear();
+    this.#subscribed.clear();
+  }
+
+  async #notified(message: Message & { method: string }, extra: MessageExtraInfo | undefined, deliver: Deliver): Promise<void> {
+    const { method } = message;
+    const params = isJsonObject(message.params) ? message.params : {};
+    if (!CLIENT_NOTIFICATIONS.includes(method)) {
+      const reason = 'client notification outside the closed list';
+      const exchange = gatedExchange(extra);
+      const inbound = exchange && { ...exchange, method: 'notification', params: {}, operation: undefined };
+      const record = inbound
+        ? { ...(await describe(inbound, this.#env, undefined)), method: undefined }
+        : { by: this.#env.resource };
+      await makeDurable(this.#env, { ...record, event: 'notification.dropped', outcome: 4, reason }).catch(ignore);
       return;
     }
-    const { env } = this.#options;
-    const reason = 'client notification outside the closed list';
-    await this.#audit({ event: 'notification.dropped', outcome: 4, by: env.resource, reason }).catch(() => undefined);
+    if (method === 'notifications/cancelled') this.#cancelled(params.requestId as Id);
+    const shown = message.params === undefined ? message : { ...message, params: handlerParams(params, undefined, undefined) };
+    deliver(shown, withoutAuth(extra));
   }
 
   /** A cancelled request gets no answer: its scope ends here. */
-  #cancelled(requestId: unknown): void {
-    const pending = this.#pending.get(requestId as string | number);
-    if (!pending) return;
-    this.#pending.delete(requestId as string | number);
-    clearTimeout(pending.expiry);
-    pending.scope?.close();
-    void this.#audit({ ...pending.record, event: 'request.refused', outcome: 4, reason: 'cancelled by the caller' }).catch(
-      () => undefined,
-    );
+  #cancelled(id: Id): void {
+    if (this.#deciding.has(id)) this.#deciding.set(id, true);
+    this.#listening.get(id)?.end();
+    this.#listening.delete(id);
+    const admitted = this.#admitted.get(id);
+    if (!admitted) return;
+    this.#admitted.delete(id);
+    admitted.end();
+    const reason = 'cancelled by the caller';
+    void makeDurable(this.#env, { ...admitted.record, event: 'request.refused', outcome: 4, reason }).catch(ignore);
   }
 
-  async #requested(
-    message: Message & { method: string; id: string | number | null },
-    extra: MessageExtraInfo | undefined,
-    deliver: Deliver,
-  ): Promise<void> {
-    const id = message.id ?? '';
-    const { env } = this.#options;
-    let exchange: Exchange | undefined;
+  /** Synchronous up to the exchange of an HTTP request, so that the gate finds the decision under way. */
+  async #requested(message: RequestMessage, extra: MessageExtraInfo | undefined, deliver: Deliver): Promise<void> {
+    const { id } = message;
     let decided = (): void => {};
     try {
-      const found = await this.#options.exchange(message, extra);
-      if (found === undefined) throw new HmcpError(40100, { by: env.resource, check: 'token' });
-      if (found instanceof HmcpError) throw found;
-      exchange = found;
-      exchange.deciding.push(
-        new Promise<void>((resolve) => {
-          decided = resolve;
-        }),
-      );
-      await this.#serve(message, id, exchange, extra, deliver);
+      if (this.#deciding.has(id) || this.#admitted.has(id) || this.#listening.has(id)) {
+        await this.#refuseSyntax('the id of a request is in use');
+        await this.#answer(id, { code: -32600, message: 'Invalid Request' });
+        return;
+      }
+      this.#deciding.set(id, false);
+      const found = exchangeOf(message, extra, this.#env, this.#options.accessToken);
+      if (found !== undefined && !(found instanceof Promise)) {
+        found.deciding.push(
+          new Promise<void>((resolve) => {
+            decided = resolve;
+          }),
+        );
+      }
+      const exchange = found instanceof Promise ? await found : found;
+      if (found instanceof Promise) await this.#options.ready;
+      if (exchange === HANDSHAKE) this.#shake(message, extra, deliver);
+      else if (exchange === undefined) await this.#unknown();
+      else await this.#decide(message, exchange, extra, deliver);
     } catch (error) {
       const refusal = error instanceof HmcpError ? error : undefined;
-      if (!refusal) env.log?.error({ err: error }, 'a request could not be decided');
-      await this.#answerError(id, refusal ? wireError(refusal) : { code: -32603, message: 'Internal error' });
+      if (!refusal) this.#env.log?.error({ err: error }, 'a request could not be decided');
+      await this.#answer(id, refusal ? wireError(refusal) : scrub(undefined)).catch(ignore);
     } finally {
+      this.#deciding.delete(id);
       decided();
     }
   }
 
-  async #serve(
-    message: Message & { method: string },
-    id: string | number,
+  async #unknown(): Promise<never> {
+    const reason = 'the request did not pass the gate';
+    await makeDurable(this.#env, {
+      event: 'request.refused',
+      outcome: 4,
+      code: 40100,
+      check: 'token',
+      reason,
+      by: this.#env.resource,
+    });
+    throw new HmcpError(40100, { by: this.#env.resource, check: 'token' }, { reason });
+  }
+
+  async #refuseSyntax(reason: string): Promise<void> {
+    await makeDurable(this.#env, {
+      event: 'request.refused',
+      outcome: 4,
+      code: -32600,
+      check: 'size',
+      reason,
+      by: this.#env.resource,
+    });
+  }
+
+  /** A handshake on a pipe: no token, no context. */
+  #shake(message: RequestMessage, extra: MessageExtraInfo | undefined, deliver: Deliver): void {
+    const record = { by: this.#env.resource, method: message.method };
+    const inbound = { method: message.method, params: {}, token: undefined, operation: undefined };
+    this.#admit(message, inbound, undefined, record, ignore);
+    deliver(message, withoutAuth(extra));
+  }
+
+  async #decide(
+    message: RequestMessage,
     exchange: Exchange,
     extra: MessageExtraInfo | undefined,
     deliver: Deliver,
   ): Promise<void> {
-    const { env } = this.#options;
+    const { method } = message;
+    const { token, accessToken, header, traceparent } = exchange;
     const params = message.params ?? {};
-    const operation = this.#options.declarations().forRequest(message.method, params);
-    const inbound: Inbound = { ...pick(exchange), method: message.method, params, operation };
-    const decision = await admit(inbound, env);
+    const asked = {
+      token,
+      accessToken,
+      header,
+      traceparent,
+      method,
+      params: isJsonObject(params) ? params : {},
+      operation: undefined,
+    };
+    const intent = intentOf(asked.params);
+    if (!isJsonObject(params)) {
+      const record = { ...(await describe(asked, this.#env, undefined)), intent };
+      const refusal = { kind: 'malformed', check: 'argument', reason: 'params is no object' } as const;
+      return this.#refuse(message.id, refusal, record, asked, exchange);
+    }
+    if (method === 'subscriptions/listen') return this.#listen(message, asked, exchange, extra, deliver);
+    const inbound: Inbound = { ...asked, ...this.#options.declarations().forRequest(method, params) };
+    const decision = await admit(inbound, this.#env);
     const context = decision.verdict === 'serve' ? decision.context : undefined;
-    const received = intentOf(params);
-    const record = { ...(await describe(inbound, env, context)), intent: received };
-
-    if (decision.verdict === 'refuse') {
-      const { refusal } = decision;
-      const code =
-        refusal.kind === 'context'
-          ? refusal.code
-          : refusal.kind === 'malformed'
-            ? -32602
-            : this.#options.carrier === 'http'
-              ? 403
-              : 40300;
-      await this.#audit({ ...record, event: 'request.refused', outcome: 4, code, check: refusal.check, reason: refusal.reason });
-      if (refusal.kind === 'scope') exchange.challenge = refusal.scope;
-      await this.#answerError(id, refusalOnWire(refusal, inbound, env, received));
-      return;
+    const record = { ...(await describe(inbound, this.#env, context)), intent };
+    if (decision.verdict === 'refuse') return this.#refuse(message.id, decision.refusal, record, inbound, exchange);
+    const invalid = invalidArguments(inbound.operation, method, params);
+    if (invalid !== undefined) {
+      const reason = 'arguments do not satisfy the declared input';
+      await makeDurable(this.#env, { ...record, event: 'request.refused', outcome: 4, code: -32602, check: 'argument', reason });
+      return this.#answer(message.id, { code: -32602, message: invalid });
     }
-    if (this.#pending.has(id)) {
-      await this.#answerError(id, { code: -32600, message: 'Invalid Request' });
-      return;
+    if (this.#deciding.get(message.id) === true) {
+      const reason = 'cancelled by the caller';
+      return makeDurable(this.#env, { ...record, event: 'request.refused', outcome: 4, reason });
     }
 
-    const invalid = invalidArguments(operation, message.method, params);
-    if (context !== undefined && invalid !== undefined) {
-      await this.#audit({
-        ...record,
-        event: 'request.refused',
-        outcome: 4,
-        code: -32602,
-        check: 'argument',
-        reason: 'arguments do not satisfy the declared input',
-      });
-      await this.#answerError(id, { code: -32602, message: invalid });
-      return;
-    }
-
-    const scope =
-      decision.context === undefined ? undefined : openScope(inbound, exchange, decision.context, decision.envelope, env);
-    this.#pending.set(id, {
-      inbound,
-      scope,
-      context,
-      envelope: decision.context === undefined ? undefined : decision.envelope,
-      record: {
-        ...record,
-        intent: scope?.facts.envelope.intent.id ?? received,
-        ...(decision.context === undefined
-          ? {}
-          : { contextMethod: decision.contextMethod, ...(decision.effect ? { fence: 'none' as const } : {}) }),
-      },
-      progressToken: (params._meta as Record<string, unknown> | undefined)?.progressToken,
-      expiry: scope && expire(scope, inbound.token.expiresAt, env),
+    const bound = bind(inbound, decision, this.#env, exchange.signal);
+    const forget = bound ? atExpiry(token.expiresAt, this.#env, () => bound.scope.close()) : ignore;
+    const served: RecordBase = {
+      ...record,
+      intent: bound?.scope.facts.envelope.intent.id ?? intent,
+      ...(decision.context === undefined ? {} : { contextMethod: decision.contextMethod }),
+      ...(decision.effect ? { fence: 'none' as const } : {}),
+    };
+    this.#admit(message, inbound, bound, served, () => {
+      forget();
+      bound?.scope.close();
     });
-    const forHandler = { ...message, params: handlerParams(params, operation, context) };
-    const handlerExtra: MessageExtraInfo = { ...extra, authInfo: publicAuthInfo(inbound) };
-    if (scope) scope.run(() => deliver(forHandler, handlerExtra));
-    else deliver(forHandler, handlerExtra);
+    const shown = { ...message, params: handlerParams(params, inbound.operation, context) };
+    const handlerExtra: MessageExtraInfo = { ...extra, authInfo: publicAuthInfo(token) };
+    if (bound) bound.scope.run(() => deliver(shown, handlerExtra));
+    else deliver(shown, handlerExtra);
+  }
+
+  #admit(
+    message: RequestMessage,
+    inbound: Admitted['inbound'],
+    bound: Admitted['bound'],
+    record: RecordBase,
+    end: () => void,
+  ): void {
+    const { progressToken } = metaOf(isJsonObject(message.params) ? message.params : {});
+    this.#admitted.set(message.id, { inbound, bound, record, progressToken, announced: false, end });
+  }
+
+  /** The SDK answers a listen of a pipe itself, and goes on sending: it is let through once every URI of it is. */
+  async #listen(
+    message: RequestMessage,
+    asked: Inbound,
+    exchange: Exchange,
+    extra: MessageExtraInfo | undefined,
+    deliver: Deliver,
+  ): Promise<void> {
+    const decision = await decideListen(asked, this.#env, this.#options.declarations());
+    const context = decision.verdict === 'serve' ? decision.context : undefined;
+    const record = { ...(await describe(asked, this.#env, context)), intent: intentOf(asked.params) };
+    if (decision.verdict === 'refuse') return this.#refuse(message.id, decision.refusal, record, asked, exchange);
+    await makeDurable(this.#env, { ...record, event: 'request.served', outcome: 0 });
+    const forget = atExpiry(asked.token.expiresAt, this.#env, () => {
+      this.#listening.delete(message.id);
+      deliver({ jsonrpc: '2.0', method: 'notifications/cancelled', params: { requestId: message.id } });
+    });
+    this.#listening.set(message.id, { uris: decision.uris, end: forget });
+    deliver({ ...message, params: handlerParams(asked.params, undefined, undefined) }, withoutAuth(extra));
+  }
+
+  async #refuse(id: Id, refusal: Refusal, record: RecordBase, inbound: Inbound, exchange: Exchange): Promise<void> {
+    const answer = refusalOnWire(refusal, inbound, this.#env, record.intent);
+    const code = refusal.kind === 'scope' && exchange.carrier === 'http' ? 403 : answer.code;
+    const { check, reason } = refusal;
+    await makeDurable(this.#env, { ...record, event: 'request.refused', outcome: 4, code, check, reason });
+    if (refusal.kind === 'scope') exchange.challenge = refusal.scope;
+    await this.#answer(id, answer);
   }
 
   /** Outbound: results are checked and bound, errors scrubbed, server requests refused. */
   async send(message: Message, options?: TransportSendOptions): Promise<void> {
     if (typeof message.method === 'string') {
       if (message.id !== undefined) throw new Error('an HMCP server sends no requests to its client');
-      return this.#notify(message, options);
+      return this.#notify(message.method, isJsonObject(message.params) ? message.params : {}, options);
     }
-    const id = message.id ?? '';
-    const pending = this.#pending.get(id);
-    if (!pending) {
-      // An answer to no admitted request: the SDK's own protocol errors. Results are never released here.
-      return 'error' in message
-        ? this.#write({ jsonrpc: '2.0', id: message.id ?? null, error: scrub(message.error as WireError) }, options)
-        : undefined;
-    }
-    this.#pending.delete(id);
-    const answer = await this.#settle(message, pending);
-    clearTimeout(pending.expiry);
-    pending.scope?.close();
-    await this.#write({ jsonrpc: '2.0', id: message.id, ...answer }, options);
+    const id = message.id as Id;
+    const admitted = this.#admitted.get(id);
+    if (!admitted) return this.#answerUnadmitted(id, message, options);
+    this.#admitted.delete(id);
+    const answer = await release(message, admitted, this.#env, this.#options.declarations());
+    admitted.end();
+    if ('result' in answer) this.#remember(admitted);
+    await this.#write({ jsonrpc: '2.0', id, ...answer }, options);
   }
 
-  async #settle(message: Message, pending: Pending): Promise<{ result: unknown } | { error: WireError }> {
-    const { env } = this.#options;
-    const { inbound, scope, context, record } = pending;
-    try {
-      const downstream = scope?.refusals[0];
-      const result = message.result as Record<string, unknown> | undefined;
-      if (downstream && (result === undefined || result.isError === true)) {
-        await this.#audit({
-          ...record,
-          event: 'request.refused',
-          outcome: 4,
-          code: downstream.code,
-          check: downstream.check,
-          reason: 'a hop behind this one refused',
-          peer: downstream.data.by,
-        });
-        return { error: wireError(downstream) };
-      }
-      if (result === undefined) {
-        const error = scrub(message.error as WireError);
-        await this.#audit({ ...record, event: 'request.refused', outcome: 8, code: error.code, reason: 'the handler failed' });
-        return { error };
-      }
-      if (scope === undefined || context === undefined) {
-        await this.#audit({ ...record, event: 'request.served', outcome: 0 });
-        return { result: this.#hidePatientArguments(inbound.method, result) };
-      }
-      return await this.#release(result, pending, scope, context);
-    } catch (error) {
-      if (error instanceof HmcpError) return { error: wireError(error) };
-      env.log?.error({ err: error }, 'an answer could not be settled');
-      return { error: { code: -32603, message: 'Internal error' } };
+  /** An answer to no admitted request: the end of a listen, or the SDK's own protocol errors. Results are never released here. */
+  async #answerUnadmitted(id: Id, message: Message, options: TransportSendOptions | undefined): Promise<void> {
+    const listening = this.#listening.get(id);
+    listening?.end();
+    this.#listening.delete(id);
+    if (message.error !== undefined) {
+      return this.#write({ jsonrpc: '2.0', id: message.id ?? null, error: scrub(message.error) }, options);
+    }
+    if (listening && isJsonObject(message.result)) {
+      const own = Object.entries(metaOf(message.result)).filter(([key]) => key.startsWith('io.modelcontextprotocol/'));
+      await this.#write({ jsonrpc: '2.0', id, result: { resultType: 'complete', _meta: Object.fromEntries(own) } }, options);
     }
   }
 
-  async #release(
-    result: Record<string, unknown>,
-    pending: Pending,
-    scope: RequestScope,
-    context: PatientContext,
-  ): Promise<{ result: unknown } | { error: WireError }> {
-    const { env } = this.#options;
-    const { inbound, envelope, record } = pending;
-    const withhold = async (reason: string): Promise<{ error: WireError }> => {
-      await this.#audit({ ...record, event: 'result.withheld', outcome: 8, code: 40903, check: 'result', reason });
-      return {
-        error: wireError(refusalError({ kind: 'context', code: 40903, check: 'result', reason }, inbound, env, record.intent)),
-      };
-    };
-    if (scope.closed) {
-      await this.#audit({
-        ...record,
-        event: 'result.withheld',
-        outcome: 8,
-        code: 40901,
-        check: 'epoch',
-        reason: 'the scope of the request has ended',
-      });
-      return {
-        error: wireError(
-          refusalError({ kind: 'context', code: 40901, check: 'epoch', reason: 'closed scope' }, inbound, env, record.intent),
-        ),
-      };
-    }
-    if (scope.holdsForeign(result)) return withhold('the result holds an object of another request');
-    const cleaned =
-      result.isError === true
-        ? { ...result, content: [{ type: 'text', text: 'The tool failed.' }], structuredContent: undefined }
-        : result;
-    const examined = examineResult(inbound.method, cleaned, context, cleaned === result ? inbound.operation : undefined);
-    if (!examined.inside) return withhold(examined.reason);
-    if (examined.unverifiable > 0 && cleaned === result && env.unverifiable === 'withhold')
-      return withhold('a part of the result cannot be verified');
-    await this.#audit({
-      ...record,
-      event: 'request.served',
-      outcome: result.isError === true ? 4 : 0,
-      types: examined.types,
-      ...(examined.unverifiable > 0 ? { unverifiable: examined.unverifiable } : {}),
-    });
-    const meta = { ...(result._meta as Record<string, unknown> | undefined) };
-    for (const key of Object.keys(meta)) if (key.startsWith('dev.hmcp/')) delete meta[key];
-    if (envelope !== undefined && !isSealed(envelope)) {
-      const pk = await patientKey(envelope.intent.id, context);
-      meta[META.context] = bindResult(pk, envelope.intent.id, env.resource, examined.resources);
-    }
-    return { result: this.#uncached({ ...cleaned, _meta: meta }) };
+  /** What a 2025-era client subscribed to may be announced to it while its token lives. */
+  #remember({ inbound }: Admitted): void {
+    const { uri } = inbound.params;
+    if (typeof uri !== 'string' || inbound.token === undefined) return;
+    if (inbound.method === 'resources/subscribe') this.#subscribed.set(uri, inbound.token.expiresAt * 1000);
+    if (inbound.method === 'resources/unsubscribe') this.#subscribed.delete(uri);
   }
 
-  /** Nothing about a patient is cached anywhere: the hints say so whatever the handler set. @see protocol section 3 */
-  #uncached(result: Record<string, unknown>): Record<string, unknown> {
-    return { ...result, ttlMs: 0, cacheScope: 'private' };
-  }
-
-  #hidePatientArguments(method: string, result: Record<string, unknown>): Record<string, unknown> {
-    if (method !== 'tools/list' || !Array.isArray(result.tools)) return result;
-    const declarations = this.#options.declarations();
-    const tools = result.tools.map(
-      (tool: { name: string; inputSchema?: { properties?: Record<string, unknown>; required?: string[] } }) => {
-        const hidden = declarations.patientArgument(tool.name);
-        if (hidden === undefined || !tool.inputSchema) return tool;
-        const { [hidden]: _, ...properties } = tool.inputSchema.properties ?? {};
-        const required = (tool.inputSchema.required ?? []).filter((name) => name !== hidden);
-        return { ...tool, inputSchema: { ...tool.inputSchema, properties, required } };
-      },
-    );
-    return { ...result, tools };
-  }
-
-  async #notify(message: Message, options: TransportSendOptions | undefined): Promise<void> {
-    const { method } = message;
-    if (method === 'notifications/cancelled') return this.#write(message, options);
+  async #notify(method: string, params: Json, options: TransportSendOptions | undefined): Promise<void> {
+    if (method === 'notifications/cancelled') return; // of a request of ours, and there is none
     const related = options?.relatedRequestId;
-    const pending = related === undefined ? undefined : this.#pending.get(related as string | number);
-    if (method === 'notifications/progress' || method === 'notifications/message') {
-      if (!pending || pending.scope?.closed) return;
-      return this.#notifyInRequest(message, pending, options);
-    }
-    const announces =
-      method === 'notifications/resources/updated' ||
-      method === 'notifications/subscriptions/acknowledged' ||
-      method?.endsWith('/list_changed');
-    if (!announces || pending) return;
-    return this.#write(message, options);
+    const admitted = related === undefined ? undefined : this.#admitted.get(related);
+    const notice = isInRequest(method)
+      ? admitted && (await noticeInRequest(method, params, admitted, this.#env))
+      : admitted === undefined
+        ? noticeOutside(method, params, (uri) => this.#isWatched(uri))
+        : undefined;
+    if (notice) await this.#write({ ...notice }, options);
   }
 
-  async #notifyInRequest(message: Message, pending: Pending, options: TransportSendOptions | undefined): Promise<void> {
-    const { context, envelope, scope } = pending;
-    if (!context || !scope) return this.#write(message, options);
-    const params = message.params ?? {};
-    const said =
-      typeof params.message === 'string'
-        ? { content: [{ type: 'text', text: params.message }] }
-        : { structuredContent: params.data };
-    const examined = examineResult('tools/call', said, context, undefined);
-    const unverifiable = examined.inside && examined.unverifiable > 0 && this.#options.env.unverifiable === 'withhold';
-    if (!examined.inside || unverifiable || scope.holdsForeign(params)) {
-      await this.#audit({
-        ...pending.record,
-        event: 'result.withheld',
-        outcome: 8,
-        code: 40903,
-        check: 'result',
-        reason: 'a notification during the request was withheld',
-      });
-      return;
-    }
-    const meta = { ...(params._meta as Record<string, unknown> | undefined) };
-    if (message.method === 'notifications/progress' && envelope !== undefined && !isSealed(envelope)) {
-      meta[META.context] = bindResult(
-        await patientKey(envelope.intent.id, context),
-        envelope.intent.id,
-        this.#options.env.resource,
-        examined.resources,
-      );
-    }
-    return this.#write({ ...message, params: { ...params, _meta: meta } }, options);
+  #isWatched(uri: string): boolean {
+    if ([...this.#listening.values()].some(({ uris }) => uris.has(uri))) return true;
+    return (this.#env.now ?? Date.now)() < (this.#subscribed.get(uri) ?? 0);
   }
 
-  /** Makes a record durable. @throws {HmcpError} 50302 when the sink cannot: nothing is released then */
-  async #audit(record: AuditRecord): Promise<void> {
-    const { env } = this.#options;
-    try {
-      await env.audit.append(record);
-    } catch (cause) {
-      env.log?.error({ err: cause }, 'an audit record could not be made durable');
-      throw new HmcpError(50302, { by: env.resource, check: 'audit', ...(record.hop === undefined ? {} : { hop: record.hop }) });
-    }
-  }
-
-  async #answerError(id: string | number, error: WireError): Promise<void> {
+  async #answer(id: Id, error: WireError): Promise<void> {
     await this.#write({ jsonrpc: '2.0', id, error });
   }
 
@@ -438,133 +366,9 @@ class TransportGuard {
   }
 }
 
-function openScope(
-  inbound: Inbound,
-  exchange: Exchange,
-  context: PatientContext,
-  received: Envelope | undefined,
-  env: AgentEnv,
-): RequestScope {
-  const envelope: Envelope = received ?? {
-    version: PROTOCOL_VERSION,
-    patient: context.patient,
-    intent: { id: crypto.randomUUID() },
-    ...(context.tenant === undefined ? {} : { tenant: context.tenant }),
-    ...(context.encounter === undefined ? {} : { encounter: context.encounter }),
-  };
-  const scope = new RequestScope({
-    context,
-    token: inbound.token,
-    accessToken: inbound.accessToken,
-    envelope,
-    by: env.resource,
-    hop: inbound.token.hop,
-    txn: inbound.token.txn,
-    traceparent: inbound.traceparent,
-    signal: exchange.signal,
-  });
-  environments.set(scope, env);
-  exchange.signal?.addEventListener('abort', () => scope.close(), { once: true, signal: scope.signal });
-  return scope;
-}
-
-/** Ends a scope when the token it runs on expires: longer work is not this request's. @see protocol section 5 */
-function expire(scope: RequestScope, expiresAt: number, env: AgentEnv): NodeJS.Timeout {
-  const timer = setTimeout(() => scope.close(), Math.min(Math.max(expiresAt * 1000 - (env.now ?? Date.now)(), 0), 2 ** 31 - 1));
-  timer.unref();
-  return timer;
-}
-
-function handlerParams(
-  params: Readonly<Record<string, unknown>>,
-  operation: Operation | undefined,
-  context: PatientContext | undefined,
-): Record<string, unknown> {
-  const { [META.authorization]: _, ...meta } = (params._meta ?? {}) as Record<string, unknown>;
-  const shown = params._meta === undefined ? { ...params } : { ...params, _meta: meta };
-  if (operation?.patientArgument === undefined || context === undefined) return shown;
-  return {
-    ...shown,
-    arguments: { ...(params.arguments as Record<string, unknown> | undefined), [operation.patientArgument]: context.patient },
-  };
-}
-
-/** Which fields of the arguments a contract's input refuses; names of fields only, never values. */
-function invalidArguments(
-  operation: Operation | undefined,
-  method: string,
-  params: Readonly<Record<string, unknown>>,
-): string | undefined {
-  if (method !== 'tools/call' || operation === undefined || !('input' in operation)) return undefined;
-  const { input } = operation as {
-    input: { safeParse(value: unknown): { success: boolean; error?: { issues: { path: PropertyKey[]; code: string }[] } } };
-  };
-  const parsed = input.safeParse(params.arguments ?? {});
-  if (parsed.success) return undefined;
-  const fields = [
-    ...new Set(parsed.error?.issues.map(({ path, code }) => (path.length === 0 ? code : path.map(String).join('.')))),
-  ];
-  return `Invalid params: ${fields.slice(0, 8).join(', ')}`.slice(0, 200);
-}
-
-function publicAuthInfo({ token }: Inbound): AuthInfo {
-  return { token: '', clientId: token.clientId, scopes: token.scope.split(' '), expiresAt: token.expiresAt };
-}
+function ignore(): void {}
 
 function withoutAuth(extra: MessageExtraInfo | undefined): MessageExtraInfo {
   const { authInfo: _, ...rest } = extra ?? {};
   return rest;
-}
-
-function pick({
-  token,
-  accessToken,
-  header,
-  traceparent,
-}: Exchange): Pick<Inbound, 'token' | 'accessToken' | 'header' | 'traceparent'> {
-  return { token, accessToken, header, traceparent };
-}
-
-function intentOf(params: Readonly<Record<string, unknown>>): string | undefined {
-  const envelope = (params._meta as Record<string, unknown> | undefined)?.[META.context] as
-    | { intent?: { id?: unknown } }
-    | undefined;
-  const id = envelope?.intent?.id;
-  return typeof id === 'string' && /^[A-Za-z0-9\-_.]{1,128}$/.test(id) ? id : undefined;
-}
-
-function refusalOnWire(refusal: Refusal, inbound: Inbound, env: AgentEnv, intent: string | undefined): WireError {
-  if (refusal.kind === 'malformed') return { code: -32602, message: `Invalid params: _meta["${META.context}"]` };
-  if (refusal.kind === 'scope')
-    return wireError(new HmcpError(40300, { by: env.resource, hop: inbound.token.hop, check: 'scope' }));
-  return wireError(refusalError(refusal, inbound, env, intent));
-}
-
-/** A refusal as JSON-RPC: the fixed sentence of its code, and its data. */
-export function wireError(error: HmcpError): WireError {
-  return { code: error.code, message: error.message, data: error.data };
-}
-
-const PROTOCOL_ERRORS: Readonly<Record<number, string>> = {
-  [-32700]: 'Parse error',
-  [-32600]: 'Invalid Request',
-  [-32601]: 'Method not found',
-  [-32602]: 'Invalid params',
-  [-32603]: 'Internal error',
-  [-32022]: 'Unsupported protocol version',
-  [-32021]: 'Missing required client capability',
-  [-32020]: 'Header mismatch',
-};
-
-/** What is left of a handler's or SDK's error: its code and a fixed sentence. Its text may hold anything. */
-function scrub(error: WireError): WireError {
-  const code = Object.hasOwn(PROTOCOL_ERRORS, error.code) ? error.code : -32603;
-  const versions = code === -32022 && isVersionData(error.data) ? { data: error.data } : {};
-  return { code, message: PROTOCOL_ERRORS[code] ?? 'Internal error', ...versions };
-}
-
-function isVersionData(data: unknown): boolean {
-  return (
-    typeof data === 'object' && data !== null && Object.keys(data).every((key) => key === 'supported' || key === 'requested')
-  );
 }

@@ -1,52 +1,61 @@
-import { META, PROTOCOL_VERSION } from '@hmcp/core';
-import {
-  type AuthInfo,
-  createMcpHandler,
-  InMemoryTransport,
-  type JSONRPCMessage,
-  type McpRequestContext,
-  McpServer,
-  type McpServerFactory,
-  type Server,
-  type Transport,
-} from '@modelcontextprotocol/server';
-import type { AgentEnv, HmcpHandler } from './define-agent.js';
-import { decideListen, endAtExpiry, isListen, passGate, scopeChallenge } from './gate.js';
-import { type Exchange, guardTransport } from './guard.js';
+import { HmcpError } from '@hmcp/core';
+import { outsideScope } from '@hmcp/core/request-scope';
+import { createMcpHandler, isLegacyRequest, type McpServerFactory } from '@modelcontextprotocol/server';
+import type { Inbound } from './admission.js';
+import { intentOf, publicAuthInfo } from './admitted.js';
+import { describe, makeDurable } from './audit.js';
+import { type AgentEnv, checkEnv, type HmcpHandler } from './define-agent.js';
+import { behindGate, type Exchange } from './exchange.js';
+import { auditUnavailable, endAtExpiry, jsonRpc, type Passed, passGate, scopeChallenge } from './gate.js';
+import { guardTransport } from './guard.js';
+import { inspect } from './inspection.js';
+import { decideListen } from './listen.js';
+import { isJsonObject, type Json } from './message.js';
 import { isMetadataPath, serveMetadata } from './metadata.js';
 import { Declarations, declarationsOf } from './operations.js';
+import { announce, interceptConnect, serverOf } from './server-of.js';
+import { refusalOnWire } from './wire-error.js';
 
-const exchanges = new WeakMap<AuthInfo, Exchange>();
+/** What a carrier needs that guards the wire itself (stdio). */
+interface Unguarded {
+  readonly factory: McpServerFactory;
+  /** Complete once the handler's `undeclared` has resolved. */
+  readonly known: Declarations;
+}
+
+const unguarded = new WeakMap<HmcpHandler, Unguarded>();
+
+/** The factory behind a handler. @throws {TypeError} when {@link createHmcpHandler} did not make it */
+export function behindHandler(handler: HmcpHandler): Unguarded {
+  const found = unguarded.get(handler);
+  if (!found) throw new TypeError('an agent must create its handler with createHmcpHandler');
+  return found;
+}
 
 /**
  * Makes an HMCP server of an MCP server factory (SDK v2): gate, guard, result check and audit around every instance.
  * The factory runs once at start for inspection; operations it leaves undeclared are logged with the line to add, and
  * answer 40303.
+ * @throws {TypeError} naming the member of `env` that cannot be used
  * @see protocol section 3
  */
 export function createHmcpHandler(factory: McpServerFactory, env: AgentEnv): HmcpHandler {
+  checkEnv(env);
   const known = new Declarations(env.operations);
   const guarded: McpServerFactory = async (context) => {
     const product = await factory(context);
     const server = serverOf(product);
-    const declarations = declarationsOf(server);
-    known.include(declarations);
+    const declarations = new Declarations(env.operations, declarationsOf(server));
+    known.include(declarationsOf(server));
     announce(server, env);
-    interceptConnect(server, (transport) =>
-      guardTransport(transport, {
-        env,
-        carrier: 'http',
-        declarations: () => merged(env, declarationsOf(server)),
-        exchange: async (_message, extra) => (extra?.authInfo ? exchanges.get(extra.authInfo) : undefined),
-      }),
-    );
+    interceptConnect(server, (transport) => guardTransport(transport, { env, declarations: () => declarations }));
     return product;
   };
-  const mcp = createMcpHandler(guarded, { onerror: () => undefined, maxRequestBodySize: 2_097_152 });
+  const mcp = createMcpHandler(guarded, { onerror: () => undefined });
   const path = new URL(env.resource).pathname;
-  const inspected = inspect(factory, env, known);
+  const inspected = outsideScope(() => inspect(factory, env, known));
 
-  async function fetch(request: Request): Promise<Response> {
+  async function serve(request: Request): Promise<Response> {
     if (isMetadataPath(request, env)) {
       await inspected;
       return serveMetadata(request, env, scopesOf(known));
@@ -54,68 +63,102 @@ export function createHmcpHandler(factory: McpServerFactory, env: AgentEnv): Hmc
     if (new URL(request.url).pathname !== path) return new Response(null, { status: 404 });
     const passed = await passGate(request, env);
     if (passed instanceof Response) return passed;
-    const { exchange, body } = passed;
-    if (isListen(body)) {
-      const refused = await decideListen(body, exchange, env, known);
-      if (refused) return refused;
-    }
-    // The token itself goes no further: behind the gate there is only what was verified about it.
-    const authInfo: AuthInfo = {
-      token: '',
-      clientId: exchange.token.clientId,
-      scopes: exchange.token.scope.split(' '),
-      expiresAt: exchange.token.expiresAt,
-    };
-    exchanges.set(authInfo, exchange);
-    const response = await mcp.fetch(request, { authInfo, parsedBody: body });
+    const answer = (await serveListen(passed, request)) ?? (await serveRequest(passed, request));
+    return deprecated(answer, passed.exchange, env);
+  }
+
+  async function serveRequest({ exchange, body }: Passed, request: Request): Promise<Response> {
+    const response = await forward(request, exchange, body);
     // A stream may have begun before the decision: nothing is sent until it is taken.
     await Promise.allSettled(exchange.deciding);
     if (exchange.challenge !== undefined) {
       await response.body?.cancel();
       return scopeChallenge(exchange.challenge, env);
     }
-    return deprecated(endAtExpiry(response, exchange.token.expiresAt, env), exchange, env);
+    // What the SDK refused itself never reached the guard.
+    if (response.status < 400 || exchange.deciding.length > 0) return response;
+    return recordRefusal(response, exchange, body);
   }
 
-  return {
-    fetch,
+  /** `subscriptions/listen` of revision 2026-07-28 is answered by the SDK before any transport: it is decided here. */
+  async function serveListen({ exchange, body }: Passed, request: Request): Promise<Response | undefined> {
+    if (body.method !== 'subscriptions/listen' || body.id === undefined || (await isLegacyRequest(request, body)))
+      return undefined;
+    const inbound = inboundOf(exchange, body);
+    const decision = await decideListen(inbound, env, known);
+    const context = decision.verdict === 'serve' ? decision.context : undefined;
+    const record = { ...(await describe(inbound, env, context)), intent: intentOf(inbound.params) };
+    try {
+      if (decision.verdict === 'refuse') {
+        const { refusal } = decision;
+        const error = refusalOnWire(refusal, inbound, env, record.intent);
+        const code = refusal.kind === 'scope' ? 403 : error.code;
+        const { check, reason } = refusal;
+        await makeDurable(env, { ...record, event: 'request.refused', outcome: 4, code, check, reason });
+        return refusal.kind === 'scope' ? scopeChallenge(refusal.scope, env) : jsonRpc(200, idOf(body), error);
+      }
+      const response = await forward(request, exchange, body);
+      if (response.status >= 400) return recordRefusal(response, exchange, body);
+      await makeDurable(env, { ...record, event: 'request.served', outcome: 0 });
+      return endAtExpiry(response, exchange.token.expiresAt * 1000 - (env.now ?? Date.now)());
+    } catch (error) {
+      return auditUnavailable(error, body.id);
+    }
+  }
+
+  async function recordRefusal(response: Response, exchange: Exchange, body: Json): Promise<Response> {
+    const record = await describe(inboundOf(exchange, body), env, undefined);
+    const reason = 'the request is no valid MCP request';
+    try {
+      await makeDurable(env, { ...record, event: 'request.refused', outcome: 4, code: response.status, check: 'size', reason });
+      return response;
+    } catch (error) {
+      await response.body?.cancel();
+      return auditUnavailable(error, body.id);
+    }
+  }
+
+  /** Behind the gate there is only what was verified about a token: neither it nor a patient header goes further. */
+  function forward(request: Request, exchange: Exchange, body: Json): Promise<Response> {
+    const authInfo = publicAuthInfo(exchange.token);
+    behindGate(authInfo, exchange);
+    const headers = new Headers(request.headers);
+    for (const name of ['authorization', 'proxy-authorization', 'cookie', 'x-hmcp-patient']) headers.delete(name);
+    const stripped = new Request(request.url, { method: 'POST', headers, signal: request.signal });
+    return mcp.fetch(stripped, { authInfo, parsedBody: body });
+  }
+
+  const handler: HmcpHandler = {
+    async fetch(request) {
+      try {
+        return await outsideScope(() => serve(request));
+      } catch (error) {
+        env.log?.error({ err: error }, 'a request could not be decided');
+        return jsonRpc(error instanceof HmcpError ? 200 : 500, null, { code: -32603, message: 'Internal error' });
+      }
+    },
     undeclared: inspected,
-    factory,
+    factory: guarded,
     env,
     notify: mcp.notify,
     close: () => mcp.close(),
   };
+  unguarded.set(handler, { factory, known });
+  return handler;
 }
 
-/** Announces the extension and how much context this server demands. @see protocol section 9 */
-export function announce(server: Server, env: AgentEnv): void {
-  server.registerCapabilities({
-    extensions: { [META.context]: { versions: [PROTOCOL_VERSION], context: env.context ?? 'token' } },
-  });
+function inboundOf({ token, accessToken, header, traceparent }: Exchange, { method, params }: Json): Inbound {
+  const asked = isJsonObject(params) ? params : {};
+  return { token, accessToken, header, traceparent, method: String(method), params: asked, operation: undefined };
 }
 
-/** The server inside whatever a factory made. */
-export function serverOf(product: McpServer | Server): Server {
-  return product instanceof McpServer ? product.server : product;
-}
-
-/** Replaces `connect` of one instance, so that every transport it is ever connected to is instrumented first. */
-export function interceptConnect(server: Server, instrument: (transport: Transport) => Transport): void {
-  const connect = server.connect.bind(server);
-  Object.defineProperty(server, 'connect', { value: (transport: Transport) => connect(instrument(transport)), writable: false });
-}
-
-/** Declarations of the deployment and of one server instance, together. */
-export function merged(env: AgentEnv, own: Declarations): Declarations {
-  const declarations = new Declarations(env.operations);
-  declarations.include(own);
-  return declarations;
+function idOf({ id }: Json): string | number | null {
+  return typeof id === 'string' || typeof id === 'number' ? id : null;
 }
 
 function scopesOf(known: Declarations): string[] {
-  return [
-    ...new Set(known.all().flatMap((operation) => `${operation.scope} ${operation.onward ?? ''}`.split(' ').filter(Boolean))),
-  ].sort();
+  const scopes = known.all().flatMap((operation) => `${operation.scope} ${operation.onward ?? ''}`.split(' '));
+  return [...new Set(scopes.filter(Boolean))].sort();
 }
 
 /** `Deprecation` and `Sunset` on answers while the header may name a patient. @see protocol section 2.5 */
@@ -125,63 +168,4 @@ function deprecated(response: Response, exchange: Exchange, env: AgentEnv): Resp
   headers.set('Deprecation', 'true');
   headers.set('Sunset', new Date(env.transition.until).toUTCString());
   return new Response(response.body, { status: response.status, headers });
-}
-
-/** Runs the factory once, lists what it registered over an in-process transport, and names what nobody declared. */
-async function inspect(factory: McpServerFactory, env: AgentEnv, known: Declarations): Promise<readonly string[]> {
-  const missing: string[] = [];
-  try {
-    const product = await factory({ era: 'legacy' } satisfies McpRequestContext);
-    const server = serverOf(product);
-    const declarations = merged(env, declarationsOf(server));
-    known.include(declarationsOf(server));
-    const lists = [
-      ['tools', 'tools/list', 'tools', 'name'],
-      ['prompts', 'prompts/list', 'prompts', 'name'],
-      ['resources', 'resources/templates/list', 'resourceTemplates', 'uriTemplate'],
-    ] as const;
-    const [near, far] = InMemoryTransport.createLinkedPair();
-    await server.connect(far);
-    const ask = asker(near);
-    await near.start();
-    await ask('initialize', {
-      protocolVersion: '2025-11-25',
-      capabilities: {},
-      clientInfo: { name: 'inspection', version: '1' },
-    });
-    for (const [kind, method, member, key] of lists) {
-      const entries = (await ask(method, {}))?.[member];
-      if (!Array.isArray(entries)) continue;
-      for (const entry of entries as Record<string, string>[]) {
-        const name = entry[key] ?? '';
-        if (declarations.find(kind, name)) continue;
-        missing.push(`${kind}/${name}`);
-        env.log?.warn(
-          { method: kind, tool: name },
-          'an operation is undeclared and answers 40303: declare it with patientTool or in `operations`',
-        );
-      }
-    }
-    await server.close();
-  } catch (error) {
-    env.log?.warn({ err: error }, 'the server factory could not be inspected at start');
-  }
-  return missing;
-}
-
-function asker(
-  transport: Transport,
-): (method: string, params: Record<string, unknown>) => Promise<Record<string, unknown> | undefined> {
-  const waiting = new Map<unknown, (result: Record<string, unknown> | undefined) => void>();
-  transport.onmessage = (message) => {
-    const { id, result } = message as { id?: unknown; result?: Record<string, unknown> };
-    waiting.get(id)?.(result);
-  };
-  let next = 0;
-  return (method, params) =>
-    new Promise((resolve, reject) => {
-      const id = ++next;
-      waiting.set(id, resolve);
-      transport.send({ jsonrpc: '2.0', id, method, params } as JSONRPCMessage).catch(reject);
-    });
 }

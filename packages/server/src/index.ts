@@ -8,8 +8,12 @@ export {
   type ServerNotice,
 } from './define-agent.js';
 export type { FhirClient, FhirResource } from './fhir.js';
-export { MAX_BODY_BYTES } from './gate.js';
+export { type Passed, passGate } from './gate.js';
 export { createHmcpHandler } from './handler.js';
+export { MAX_BODY_BYTES, MAX_DEPTH } from './message.js';
+export { isMetadataPath, serveMetadata } from './metadata.js';
 export { type PatientToolContext, patientTool } from './patient-tool.js';
 export { nodeListener, type Served, type ServeOptions, serve } from './serve.js';
 export { type StdioOptions, serveStdio } from './stdio.js';
+export { interceptConnect } from './server-of.js';
+export { scrub, type WireError, wireError } from './wire-error.js';

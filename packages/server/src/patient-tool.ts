@@ -3,8 +3,8 @@ import { HmcpError } from '@hmcp/core';
 import { currentScope, type Outbound } from '@hmcp/core/request-scope';
 import type { McpServer } from '@modelcontextprotocol/server';
 import type * as z from 'zod';
+import { environmentOf } from './admitted.js';
 import { type FhirClient, scopedFhir } from './fhir.js';
-import { environmentOf } from './guard.js';
 import { declarationsOf } from './operations.js';
 
 /** What a handler of a patient tool is given besides its arguments. It names no patient: calls are bound already. */
@@ -35,20 +35,22 @@ export function patientTool<I extends z.ZodObject, O extends z.ZodType>(
       const env = scope && environmentOf(scope);
       // Behind the guard there always is a scope; without one the handler must not run.
       if (!scope || !env) throw new TypeError('a patient tool runs only behind the guard');
+      const refuse = (code: 40903 | 42801, check: 'result' | 'peer', reason: string): HmcpError => {
+        const error = new HmcpError(code, { by: env.resource, check, hop: scope.facts.hop }, { reason });
+        scope.refusals.push(error);
+        return error;
+      };
       const value = await handler(args as z.output<I>, {
         fhir: scopedFhir(scope, env),
-        call: (peer, tool, input, options) => {
-          if (!env.outbound)
-            throw new HmcpError(
-              42801,
-              { by: env.resource, check: 'peer', hop: scope.facts.hop },
-              { reason: 'no outbound configured' },
-            );
-          return scope.run(() => (env.outbound as Outbound).call(peer, tool, input, options));
+        call: async (peer, tool, input, options) => {
+          const { outbound } = env;
+          if (!outbound) throw refuse(42801, 'peer', 'no outgoing calls are configured');
+          return scope.run(() => outbound.call(peer, tool, input, options));
         },
         signal: scope.signal,
       });
-      if (scope.holdsForeign(value)) throw new HmcpError(40903, { by: env.resource, check: 'result', hop: scope.facts.hop });
+      // Said here already: a copy made on the way out would hide whose object it was.
+      if (scope.holdsForeign(value)) throw refuse(40903, 'result', 'the result holds an object of another request');
       const structuredContent = value as Record<string, unknown>;
       return { content: [{ type: 'text' as const, text: JSON.stringify(structuredContent) }], structuredContent };
     },

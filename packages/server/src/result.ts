@@ -1,69 +1,69 @@
 import {
   type Binding,
-  type CompartmentVerdict,
-  checkCompartment,
-  checkText,
-  combineVerdicts,
+  checkResult,
   type Operation,
   type PatientContext,
+  type PatientIdentity,
   PROTOCOL_VERSION,
+  patientKey,
+  type ResultVerdict,
 } from '@hmcp/core';
+import { isJsonObject, type Json } from './message.js';
 
-/** What examining an answer found: FHIR types, counts and unverifiable parts, or the fixed reason to withhold it. */
-export type Examination = Extract<CompartmentVerdict, { inside: true }> | { readonly inside: false; readonly reason: string };
+/** What examining a result found, or the fixed reason to withhold it. */
+export type Examination = Extract<ResultVerdict, { inside: true }> | { readonly inside: false; readonly reason: string };
 
+/** Methods whose results have a frame of MCP's own; `output` describes their `structuredContent`. */
 const FRAMED: readonly string[] = ['tools/call', 'resources/read', 'prompts/get'];
+/** What SDKs add to the result of any method. */
+const ADDED: readonly string[] = ['_meta', 'resultType', 'ttlMs', 'cacheScope'];
 
 /**
- * Checks everything an answer carries against the patient in context: FHIR resources and references anywhere in it,
- * also inside text, embedded resources and blobs. Structured content of an operation with `output` must satisfy it.
- * Free text, media, and JSON nobody declared a schema for are counted as unverifiable.
+ * Checks everything a result carries against the patient it is about, and against the operation's `output`. Members that the
+ * schema would leave out satisfy nothing: with them, the JSON counts as undeclared.
+ * @param patient of the context; for an operation about nobody, {@link nobody}
  * @see protocol section 7
  */
 export function examineResult(
   method: string,
-  result: Readonly<Record<string, unknown>>,
-  context: PatientContext,
+  result: Json,
+  patient: PatientIdentity,
   operation: Operation | undefined,
 ): Examination {
-  const { _meta, structuredContent, ...said } = result;
-  const options = { patient: context, sourceBase: context.fhirServer };
-  const output = operation?.output;
-  if (!FRAMED.includes(method)) {
-    if (output !== undefined && !output.safeParse(said).success)
-      return { inside: false, reason: 'the result does not satisfy the declared output' };
-    return checkCompartment(said, { ...options, declared: output !== undefined });
-  }
-  if (structuredContent !== undefined && output !== undefined && !output.safeParse(structuredContent).success) {
-    return { inside: false, reason: 'the result does not satisfy the declared output' };
-  }
-  // The frame (block types, URIs, names) is looked through for patients too, but is not itself a part to verify.
-  const frame = checkCompartment(said, options);
-  if (!frame.inside) return frame;
-  const repeated = structuredContent === undefined ? undefined : JSON.stringify(structuredContent);
-  const texts = [...textsOf(said)].filter((text) => text !== repeated);
-  return combineVerdicts([
-    checkCompartment(structuredContent, { ...options, declared: output !== undefined }),
-    ...texts.map((text) => checkText(text, options)),
-  ]);
+  const framed = FRAMED.includes(method);
+  const said = framed
+    ? result.structuredContent
+    : Object.fromEntries(Object.entries(result).filter(([key]) => !ADDED.includes(key)));
+  const { output } = operation ?? {};
+  if (output === undefined || said === undefined) return checkResult(result, { patient });
+  const parsed = output.safeParse(said);
+  if (!parsed.success) return { inside: false, reason: 'the result does not satisfy the declared output' };
+  const described = framed ? 'structuredContent' : 'members';
+  return checkResult(result, { patient, described: leavesOut(said, parsed.data) ? 'nothing' : described });
+}
+
+/** True when the schema dropped a member on its way: what it does not know, nobody declared. */
+function leavesOut(said: unknown, parsed: unknown): boolean {
+  if (Array.isArray(said) && Array.isArray(parsed)) return said.some((item, i) => leavesOut(item, parsed[i]));
+  if (!isJsonObject(said) || !isJsonObject(parsed)) return false;
+  return Object.entries(said).some(
+    ([key, value]) => value !== undefined && (!Object.hasOwn(parsed, key) || leavesOut(value, parsed[key])),
+  );
+}
+
+/** A patient no record can be of: what an operation about nobody is checked against. */
+export function nobody(fhirServer: string): PatientIdentity {
+  return { fhirServer, patient: '' };
 }
 
 /** The binding of a released answer. `patients` is empty when the answer holds no resource of the patient. @see protocol section 2.4 */
-export function bindResult(pk: string, intent: string, by: string, resources: number): Binding {
+export async function bindResult(context: PatientContext, intent: string, by: string, resources: number): Promise<Binding> {
+  const pk = await patientKey(intent, context);
   return { version: PROTOCOL_VERSION, pk, pkScope: 'intent', intent: { id: intent }, by, patients: resources > 0 ? [pk] : [] };
 }
 
-/** Text blocks, text resources, decoded blobs and a word for media, wherever the answer's method puts them. */
-function* textsOf(value: unknown): Generator<string> {
-  if (typeof value !== 'object' || value === null) return;
-  if (Array.isArray(value)) {
-    for (const item of value) yield* textsOf(item);
-    return;
-  }
-  const block = value as Record<string, unknown>;
-  const carries = block.type === 'text' || typeof block.uri === 'string';
-  if (carries && typeof block.text === 'string') yield block.text;
-  if (carries && typeof block.blob === 'string') yield Buffer.from(block.blob, 'base64').toString('utf8');
-  if ((block.type === 'image' || block.type === 'audio') && typeof block.data === 'string') yield block.type;
-  for (const inner of Object.values(block)) yield* textsOf(inner);
+/** `_meta` of a handler's result without the keys that only the guard may write. */
+export function withoutOwnKeys(meta: unknown): Record<string, unknown> {
+  const entries = isJsonObject(meta) ? Object.entries(meta) : [];
+  return Object.fromEntries(entries.filter(([key]) => !/^dev\.hmcp\//i.test(key)));
 }

@@ -2,6 +2,7 @@ import { createServer, type Server as HttpServer, type IncomingMessage, type Ser
 import type { AddressInfo } from 'node:net';
 import { type NodeIncomingMessageLike, toNodeHandler } from '@modelcontextprotocol/node';
 import type { AgentDefinition, AgentEnv, HmcpHandler } from './define-agent.js';
+import { MAX_BODY_BYTES } from './message.js';
 
 /** A served agent. */
 export interface Served {
@@ -42,24 +43,24 @@ export async function serve(agent: AgentDefinition, env: AgentEnv, options: Serv
   return { port: (http.address() as AddressInfo).port, handler, close, [Symbol.asyncDispose]: close };
 }
 
-/** The Node request listener of a handler; refuses headers that must stand once but were repeated. */
-export function nodeListener(handler: HmcpHandler): (request: IncomingMessage, response: ServerResponse) => void {
-  const serveMcp = toNodeHandler({ fetch: (request) => handler.fetch(request) }, { maxRequestBodySize: 1_048_577 });
+/**
+ * The Node request listener of a handler. Node keeps only the first of a repeated header: those that must stand once are put
+ * together again, so that the gate sees that they were repeated.
+ */
+export function nodeListener(handler: Pick<HmcpHandler, 'fetch'>): (request: IncomingMessage, response: ServerResponse) => void {
+  // The gate bounds the body and records what it refuses; this is for what would fill the memory before.
+  const serveMcp = toNodeHandler({ fetch: (request) => handler.fetch(request) }, { maxRequestBodySize: 2 * MAX_BODY_BYTES });
   return (request, response) => {
-    if (repeats(request, 'authorization') || repeats(request, 'x-hmcp-patient')) {
-      response.writeHead(400, { 'content-type': 'application/json', 'cache-control': 'no-store' });
-      response.end('{"error":"a header that must stand once was repeated"}');
-      return;
+    for (const name of ['authorization', 'x-hmcp-patient']) {
+      const values = valuesOf(request, name);
+      if (values.length > 1) request.headers[name] = values.join(', ');
     }
     void serveMcp(request as NodeIncomingMessageLike, response);
   };
 }
 
-/** Node keeps the first of a repeated header: only the raw list tells. */
-function repeats(request: IncomingMessage, name: string): boolean {
-  let count = 0;
-  for (let i = 0; i < request.rawHeaders.length; i += 2) if (request.rawHeaders[i]?.toLowerCase() === name) count += 1;
-  return count > 1;
+function valuesOf({ rawHeaders }: IncomingMessage, name: string): string[] {
+  return rawHeaders.filter((_, i) => i % 2 === 1 && rawHeaders[i - 1]?.toLowerCase() === name);
 }
 
 async function closeServer(http: HttpServer, handler: HmcpHandler): Promise<void> {

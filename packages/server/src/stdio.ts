@@ -1,17 +1,16 @@
-import { Transform } from 'node:stream';
-import { AuthorityUnavailable } from '@hmcp/auth';
-import { HmcpError, META, parseStrictJson } from '@hmcp/core';
+import { Transform, type Writable } from 'node:stream';
 import { StdioServerTransport, serveStdio as serveMcpStdio } from '@modelcontextprotocol/server/stdio';
 import type { AgentDefinition, AgentEnv } from './define-agent.js';
-import { MAX_BODY_BYTES } from './gate.js';
-import { type Exchange, guardTransport, type Message } from './guard.js';
-import { announce, merged, serverOf } from './handler.js';
+import { guardTransport } from './guard.js';
+import { behindHandler } from './handler.js';
+import { type Json, MAX_BODY_BYTES, readMessage } from './message.js';
 import { Declarations, declarationsOf } from './operations.js';
+import { announce, serverOf } from './server-of.js';
 
 /** Streams and token of a stdio server; the defaults are the process's own. */
 export interface StdioOptions {
   readonly stdin?: NodeJS.ReadableStream | undefined;
-  readonly stdout?: NodeJS.WritableStream | undefined;
+  readonly stdout?: Writable | undefined;
   /** A token that pins the whole process to one patient. @default process.env.HMCP_ACCESS_TOKEN */
   readonly accessToken?: string | undefined;
 }
@@ -23,21 +22,22 @@ export interface StdioOptions {
  */
 export function serveStdio(agent: AgentDefinition, env: AgentEnv, options: StdioOptions = {}): { close(): Promise<void> } {
   const handler = agent.create(env);
-  const known = new Declarations(env.operations);
-  const pinned = options.accessToken ?? process.env.HMCP_ACCESS_TOKEN;
-  const stdout = (options.stdout ?? process.stdout) as NodeJS.WritableStream & import('node:stream').Writable;
+  const { factory, known } = behindHandler(handler);
+  let declarations = known;
+  const stdout = options.stdout ?? process.stdout;
   const checked = (options.stdin ?? process.stdin).pipe(strictLines((error) => stdout.write(`${JSON.stringify(error)}\n`)));
   const wire = guardTransport(new StdioServerTransport(checked, stdout), {
     env,
-    carrier: 'stdio',
-    declarations: () => merged(env, known),
-    exchange: (message) => exchangeOf(message, env, pinned),
+    declarations: () => declarations,
+    ready: handler.undeclared,
+    accessToken: options.accessToken ?? process.env.HMCP_ACCESS_TOKEN,
   });
   const served = serveMcpStdio(
     async (context) => {
-      const product = await handler.factory(context);
-      known.include(declarationsOf(serverOf(product)));
-      announce(serverOf(product), env);
+      const product = await factory(context);
+      const server = serverOf(product);
+      declarations = new Declarations(env.operations, declarationsOf(server));
+      announce(server, env);
       return product;
     },
     { transport: wire, onerror: () => env.log?.warn({}, 'a stdio message could not be served') },
@@ -48,30 +48,6 @@ export function serveStdio(agent: AgentDefinition, env: AgentEnv, options: Stdio
       await handler.close();
     },
   };
-}
-
-/** The token of one stdio request: its own, else the process's. A token fault is 40100, an authority that is down 50301. */
-async function exchangeOf(message: Message, env: AgentEnv, pinned: string | undefined): Promise<Exchange | HmcpError> {
-  const meta = message.params?._meta as Record<string, unknown> | undefined;
-  const sent = meta?.[META.authorization];
-  const accessToken = typeof sent === 'string' ? sent : sent === undefined ? pinned : undefined;
-  const refuse = async (code: 40100 | 50301, reason: string): Promise<HmcpError> => {
-    const event = { event: 'request.refused', outcome: 4, code, check: 'token', reason, by: env.resource } as const;
-    const durable = await env.audit.append(event).then(
-      () => true,
-      () => false,
-    );
-    return new HmcpError(durable ? code : 50302, { by: env.resource, check: durable ? 'token' : 'audit' }, { reason });
-  };
-  if (accessToken === undefined) return refuse(40100, 'no access token');
-  try {
-    const token = await env.verifier.verify(accessToken);
-    return { token, accessToken, deciding: [] };
-  } catch (error) {
-    return error instanceof AuthorityUnavailable
-      ? refuse(50301, 'the authority is unavailable')
-      : refuse(40100, 'the token could not be verified');
-  }
 }
 
 /** Bounds each line and refuses ambiguous JSON before the SDK parses it; a refused line is answered and dropped. */
@@ -101,10 +77,9 @@ function strictLines(answer: (error: object) => void): Transform {
         }
         const text = line.toString('utf8').trim();
         if (text === '') continue;
-        const parsed = parseStrictJson(text);
-        if (!parsed.ok)
-          fault(parsed.reason === 'not JSON' ? -32700 : -32600, parsed.reason === 'not JSON' ? 'Parse error' : 'Invalid Request');
-        else if (Array.isArray(parsed.value)) fault(-32600, 'Invalid Request');
+        const read = readMessage(text);
+        if (!read.ok) fault(read.code, read.says);
+        else if (!isAddressed(read.message)) fault(-32600, 'Invalid Request');
         else this.push(`${text}\n`);
       }
       rest = Buffer.concat([rest, chunk.subarray(from)]);
@@ -112,4 +87,10 @@ function strictLines(answer: (error: object) => void): Transform {
       done();
     },
   });
+}
+
+/** The SDK drops what is no JSON-RPC message without a word. */
+function isAddressed({ jsonrpc, id, method, result, error }: Json): boolean {
+  if (jsonrpc !== '2.0' || (id !== undefined && typeof id !== 'string' && typeof id !== 'number')) return false;
+  return method === undefined ? id !== undefined && (result !== undefined || error !== undefined) : typeof method === 'string';
 }

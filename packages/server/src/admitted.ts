@@ -1,0 +1,124 @@
+import { type Decision, type Envelope, isSealed, META, type Operation, type PatientContext, PROTOCOL_VERSION } from '@hmcp/core';
+import { RequestScope } from '@hmcp/core/request-scope';
+import type { AuthInfo } from '@modelcontextprotocol/server';
+import type { Inbound } from './admission.js';
+import type { RecordBase } from './audit.js';
+import type { AgentEnv } from './define-agent.js';
+import { isJsonObject, type Json, metaOf } from './message.js';
+
+/** The patient's side of an admitted request: absent in handshake, catalogue and operations about nobody. */
+export interface Bound {
+  readonly scope: RequestScope;
+  readonly context: PatientContext;
+  /** The intent to bind answers to; absent when the request brought no envelope. */
+  readonly intent: string | undefined;
+}
+
+/** A request that was let through to a handler and is not answered yet. */
+export interface Admitted {
+  readonly inbound: Pick<Inbound, 'method' | 'params' | 'operation'> & { readonly token: Inbound['token'] | undefined };
+  readonly bound: Bound | undefined;
+  readonly record: RecordBase;
+  readonly progressToken: unknown;
+  /** Set once something of the answer has been released ahead of it, with its own record. */
+  announced: boolean;
+  /** Ends what belongs to the request. */
+  end(): void;
+}
+
+const environments = new WeakMap<RequestScope, AgentEnv>();
+
+/** The deployment that serves a scope; how `patientTool` reaches it without a parameter in every handler. */
+export function environmentOf(scope: RequestScope): AgentEnv | undefined {
+  return environments.get(scope);
+}
+
+/** Opens the scope of a request that a decision lets through. It closes with the caller's connection and at the token's `exp`. */
+export function bind(
+  inbound: Inbound,
+  decision: Extract<Decision, { verdict: 'serve' }>,
+  env: AgentEnv,
+  signal: AbortSignal | undefined,
+): Bound | undefined {
+  if (decision.context === undefined) return undefined;
+  const { context, envelope } = decision;
+  const scope = new RequestScope({
+    context,
+    token: inbound.token,
+    accessToken: inbound.accessToken,
+    envelope: envelope ?? plainEnvelope(context),
+    by: env.resource,
+    hop: inbound.token.hop,
+    txn: inbound.token.txn,
+    traceparent: inbound.traceparent,
+    signal,
+  });
+  environments.set(scope, env);
+  const intent = envelope === undefined || isSealed(envelope) ? undefined : envelope.intent.id;
+  return { scope, context, intent };
+}
+
+/** The envelope a hop makes itself for its own calls, when the caller sent none. @see protocol section 2.2 */
+function plainEnvelope({ patient, tenant, encounter }: PatientContext): Envelope {
+  return {
+    version: PROTOCOL_VERSION,
+    patient,
+    intent: { id: crypto.randomUUID() },
+    ...(tenant === undefined ? {} : { tenant }),
+    ...(encounter === undefined ? {} : { encounter }),
+  };
+}
+
+/** Calls `end` when a token expires; call the result to forget it. @see protocol section 5 */
+export function atExpiry(expiresAt: number, env: AgentEnv, end: () => void): () => void {
+  const left = Math.min(Math.max(expiresAt * 1000 - (env.now ?? Date.now)(), 0), 2 ** 31 - 1);
+  const timer = setTimeout(end, left);
+  timer.unref();
+  return () => clearTimeout(timer);
+}
+
+/** What a handler sees of `params`: no token, and the patient filled in where the operation names an argument for it. */
+export function handlerParams(params: Json, operation: Operation | undefined, context: PatientContext | undefined): Json {
+  const { [META.authorization]: _, ...meta } = metaOf(params);
+  const shown = params._meta === undefined ? params : { ...params, _meta: meta };
+  if (operation?.patientArgument === undefined || context === undefined) return shown;
+  const given = isJsonObject(params.arguments) ? params.arguments : {};
+  return { ...shown, arguments: { ...given, [operation.patientArgument]: context.patient } };
+}
+
+/** Which declared fields of a contract's input the arguments do not satisfy; `undefined` when they do. */
+export function invalidArguments(operation: Operation | undefined, method: string, params: Json): string | undefined {
+  if (method !== 'tools/call' || operation === undefined || !hasInput(operation)) return undefined;
+  const parsed = operation.input.safeParse(params.arguments ?? {});
+  if (parsed.success) return undefined;
+  // Only names of the contract are said again: a name the caller made up may be anything.
+  const known = parsed.error.issues
+    .map(({ path }) => String(path[0]))
+    .filter((name) => Object.hasOwn(operation.input.shape, name));
+  return ['Invalid params', [...new Set(known)].slice(0, 8).join(', ')].filter(Boolean).join(': ');
+}
+
+interface WithInput extends Operation {
+  readonly input: {
+    readonly shape: Json;
+    safeParse(
+      value: unknown,
+    ): { success: true } | { success: false; error: { issues: readonly { path: readonly PropertyKey[] }[] } };
+  };
+}
+
+function hasInput(operation: Operation): operation is WithInput {
+  return 'input' in operation && isJsonObject(operation.input) && 'safeParse' in operation.input;
+}
+
+/** What handlers and factories may know of who calls; the token itself goes no further than the gate. */
+export function publicAuthInfo(token: Inbound['token']): AuthInfo {
+  return { token: '', clientId: token.clientId, scopes: token.scope.split(' '), expiresAt: token.expiresAt };
+}
+
+/** The intent a request carries, when it is one, whatever else is wrong with its envelope. */
+export function intentOf(params: Json): string | undefined {
+  const envelope = metaOf(params)[META.context];
+  const intent = isJsonObject(envelope) && isJsonObject(envelope.intent) ? envelope.intent.id : undefined;
+  return typeof intent === 'string' && /^[A-Za-z0-9\-_.]{1,128}$/.test(intent) ? intent : undefined;
+}

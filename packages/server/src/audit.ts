@@ -1,0 +1,66 @@
+import { type AuditRecord, HmcpError, keyedHash, methodClass, type PatientContext, patientKey } from '@hmcp/core';
+import type { Inbound } from './admission.js';
+import type { AgentEnv } from './define-agent.js';
+
+/** The fields of a record that every outcome of one request shares. */
+export type RecordBase = Omit<AuditRecord, 'event' | 'outcome'>;
+
+/**
+ * Makes a record durable; nothing is released before it resolves.
+ * @throws {HmcpError} 50302 when the sink cannot
+ * @see protocol section 8
+ */
+export async function makeDurable(env: AgentEnv, record: AuditRecord): Promise<void> {
+  try {
+    await env.audit.append(record);
+  } catch (cause) {
+    env.log?.error({ err: cause }, 'an audit record could not be made durable');
+    const hop = record.hop === undefined ? {} : { hop: record.hop };
+    throw new HmcpError(50302, { by: env.resource, check: 'audit', ...hop, ...intentOf(record) });
+  }
+}
+
+function intentOf({ intent }: AuditRecord): { intent?: string } {
+  return intent === undefined ? {} : { intent };
+}
+
+/** The fields of an audit record that say who asked for what about whom; the outcome is the caller's to add. */
+export async function describe(inbound: Inbound, env: AgentEnv, context: PatientContext | undefined): Promise<RecordBase> {
+  const { token, method, params } = inbound;
+  const practitioner = token.fhirUser !== undefined && /\/(Practitioner|PractitionerRole)\//.test(token.fhirUser);
+  const tool =
+    method === 'tools/call' && inbound.operation !== undefined && typeof params.name === 'string' ? params.name : undefined;
+  return {
+    by: env.resource,
+    hop: token.hop,
+    issuer: token.issuer,
+    subject: await keyedHash(env.pseudonymKey, token.subject),
+    clientId: token.clientId,
+    actors: token.actors,
+    jti: token.jti,
+    txn: token.txn,
+    sid: token.sid,
+    traceparent: inbound.traceparent,
+    // A method nobody declared is the caller's text; only names of ours are written down.
+    method: methodClass(method) !== 'context' || inbound.operation !== undefined || STANDARD.has(method) ? method : 'undeclared',
+    tool,
+    fhirUser:
+      token.fhirUser === undefined
+        ? undefined
+        : practitioner
+          ? token.fhirUser
+          : await keyedHash(env.pseudonymKey, token.fhirUser),
+    ...(context === undefined ? {} : { pk: await patientKey(env.pseudonymKey, context), pkScope: 'local' as const }),
+  };
+}
+
+const STANDARD = new Set([
+  'tools/call',
+  'prompts/get',
+  'resources/read',
+  'resources/list',
+  'resources/subscribe',
+  'resources/unsubscribe',
+  'completion/complete',
+  'subscriptions/listen',
+]);

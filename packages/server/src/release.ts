@@ -1,0 +1,132 @@
+import { HmcpError, META, type Refusal } from '@hmcp/core';
+import { refusalError } from './admission.js';
+import type { Admitted, Bound } from './admitted.js';
+import { makeDurable } from './audit.js';
+import type { AgentEnv } from './define-agent.js';
+import { isJsonObject, type Json, type Message } from './message.js';
+import type { Declarations } from './operations.js';
+import { bindResult, examineResult, nobody, withoutOwnKeys } from './result.js';
+import { scrub, type WireError, wireError } from './wire-error.js';
+
+/** What is put into the response instead of what the handler said. */
+export type Answer = { readonly result: Json } | { readonly error: WireError };
+
+/**
+ * Decides what of a handler's answer is released: a result inside the patient's compartment, bound and not to be cached; a
+ * refusal of a later hop as it came; of anything else a fixed sentence. Its record is durable before it is given.
+ * @see protocol sections 3, 4 and 7
+ */
+export async function release(message: Message, admitted: Admitted, env: AgentEnv, declarations: Declarations): Promise<Answer> {
+  try {
+    return await settle(message, admitted, env, declarations);
+  } catch (error) {
+    if (error instanceof HmcpError) return { error: wireError(error) };
+    env.log?.error({ err: error }, 'an answer could not be settled');
+    return { error: scrub(undefined) };
+  }
+}
+
+async function settle(message: Message, admitted: Admitted, env: AgentEnv, declarations: Declarations): Promise<Answer> {
+  const { inbound, bound, record } = admitted;
+  const result = isJsonObject(message.result) ? message.result : undefined;
+  const failed = result === undefined || saysError(result);
+  const refusal = bound?.scope.refusals[0];
+  if (refusal && failed) {
+    const relayed = { code: refusal.code, check: refusal.check, peer: refusal.data.by };
+    const reason = refusal.data.by === env.resource ? refusal.reason : 'a hop behind this one refused';
+    await makeDurable(env, { ...record, event: 'request.refused', outcome: 4, ...relayed, reason });
+    return { error: wireError(refusal) };
+  }
+  if (result === undefined) {
+    const error = scrub(message.error);
+    await makeDurable(env, { ...record, event: 'request.refused', outcome: 8, code: error.code, reason: 'the handler failed' });
+    return { error };
+  }
+  if (result.resultType !== undefined && result.resultType !== 'complete') {
+    const reason = 'the handler asked its client for something';
+    await makeDurable(env, { ...record, event: 'request.refused', outcome: 8, code: -32603, check: 'result', reason });
+    return { error: scrub(undefined) };
+  }
+  const said = saysError(result) ? failure(result) : result;
+  if (bound) return releaseBound(said, bound, admitted, env);
+  if (inbound.operation && inbound.token) return releaseAboutNobody(said, inbound.token.fhirServer, admitted, env);
+  await makeDurable(env, { ...record, event: 'request.served', outcome: failed ? 4 : 0 });
+  return { result: withMeta(inbound.method === 'tools/list' ? hidePatientArguments(said, declarations) : said) };
+}
+
+async function releaseBound(result: Json, bound: Bound, admitted: Admitted, env: AgentEnv): Promise<Answer> {
+  const { inbound, record } = admitted;
+  const { scope, context, intent } = bound;
+  if (scope.closed) return withhold(40901, 'epoch', 'the request has ended', admitted, env);
+  if (scope.holdsForeign(result))
+    return withhold(40903, 'result', 'the result holds an object of another request', admitted, env);
+  const failed = saysError(result);
+  const examined = examineResult(inbound.method, result, context, failed ? undefined : inbound.operation);
+  if (!examined.inside) return withhold(40903, 'result', examined.reason, admitted, env);
+  // The one sentence of a failure is this program's own.
+  const unverifiable = failed ? 0 : examined.unverifiable;
+  if (unverifiable > 0 && env.unverifiable === 'withhold')
+    return withhold(40903, 'result', 'a part of the result cannot be verified', admitted, env);
+  const meta =
+    intent === undefined ? {} : { [META.context]: await bindResult(context, intent, env.resource, examined.resources) };
+  const counted = { types: examined.types, ...(unverifiable > 0 ? { unverifiable } : {}) };
+  await makeDurable(env, { ...record, event: 'request.served', outcome: failed ? 4 : 0, ...counted });
+  // Nothing about a patient is cached anywhere: the hints say so whatever the handler set.
+  return { result: { ...withMeta(result, meta), ttlMs: 0, cacheScope: 'private' } };
+}
+
+/** An operation declared to be about nobody may not answer with anybody's record. */
+async function releaseAboutNobody(result: Json, fhirServer: string, admitted: Admitted, env: AgentEnv): Promise<Answer> {
+  const { inbound, record } = admitted;
+  const failed = saysError(result);
+  const examined = examineResult(inbound.method, result, nobody(fhirServer), failed ? undefined : inbound.operation);
+  if (!examined.inside) return withhold(40903, 'result', examined.reason, admitted, env);
+  await makeDurable(env, { ...record, event: 'request.served', outcome: failed ? 4 : 0, types: examined.types });
+  return { result: withMeta(result) };
+}
+
+async function withhold(
+  code: 40901 | 40903,
+  check: 'epoch' | 'result',
+  reason: string,
+  { inbound, record }: Admitted,
+  env: AgentEnv,
+): Promise<Answer> {
+  await makeDurable(env, { ...record, event: 'result.withheld', outcome: 8, code, check, reason });
+  const refusal = { kind: 'context', code, check, reason } as const satisfies Refusal;
+  const error = inbound.token
+    ? refusalError(refusal, { token: inbound.token }, env, record.intent)
+    : new HmcpError(code, { by: env.resource, check }, { reason });
+  return { error: wireError(error) };
+}
+
+function saysError(result: Json): boolean {
+  return result.isError !== undefined && result.isError !== false;
+}
+
+/** Of a failed tool nothing is left but that it failed: its text is an exception's, or may be. */
+function failure({ resultType, _meta }: Json): Json {
+  const frame = { ...(resultType === undefined ? {} : { resultType }), ...(_meta === undefined ? {} : { _meta }) };
+  return { ...frame, content: [{ type: 'text', text: 'The tool failed.' }], isError: true };
+}
+
+function withMeta(result: Json, own: Json = {}): Json {
+  const meta = { ...withoutOwnKeys(result._meta), ...own };
+  const { _meta, ...rest } = result;
+  return Object.keys(meta).length === 0 ? rest : { ...rest, _meta: meta };
+}
+
+/** A model never sees that a tool has an argument for the patient: the context fills it in. @see protocol section 7 */
+function hidePatientArguments(result: Json, declarations: Declarations): Json {
+  if (!Array.isArray(result.tools)) return result;
+  const tools = result.tools.map((tool: unknown) => {
+    if (!isJsonObject(tool) || !isJsonObject(tool.inputSchema)) return tool;
+    const hidden = declarations.patientArgument(String(tool.name));
+    if (hidden === undefined) return tool;
+    const { properties, required, ...schema } = tool.inputSchema;
+    const { [hidden]: _, ...shown } = isJsonObject(properties) ? properties : {};
+    const names = Array.isArray(required) ? required.filter((name) => name !== hidden) : [];
+    return { ...tool, inputSchema: { ...schema, properties: shown, ...(names.length > 0 ? { required: names } : {}) } };
+  });
+  return { ...result, tools };
+}

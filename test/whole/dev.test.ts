@@ -1,0 +1,247 @@
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { protectedResourceMetadataUrl, smartClient } from '@hmcp/auth';
+import { signIn } from '@hmcp/authorization-server';
+import { shippedRecords } from '@hmcp/clinic';
+import type { JWK } from 'jose';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type DevWorld, startDev, urlOf } from './support/dev-world.js';
+import { everybody } from './support/people.js';
+import { descendants, hasProcessTable, survivors } from './support/processes.js';
+import { freshFolder, HMCP, hmcp, run } from './support/program.js';
+
+const UUID = /[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/;
+
+async function keysOf({ ready }: DevWorld): Promise<unknown[]> {
+  const files = [ready.signingKeys, ready.client.keyFile, join(ready.state, 'keys/labs.jwks.json')];
+  const published = fetch(`${ready.issuer}/jwks`).then((response) => response.json());
+  return Promise.all([published, ...files.map(async (file) => JSON.parse(await readFile(file, 'utf8')) as unknown)]);
+}
+
+describe('a development world', () => {
+  let folder: string;
+  let state: string;
+  let world: DevWorld;
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'hmcp-whole-'));
+    // What a shell would take apart.
+    state = join(folder, "a person's state; $HOME");
+    world = await startDev({ state });
+  });
+  afterAll(async () => {
+    await world?.stop();
+    await rm(folder, { recursive: true, force: true });
+  });
+  const call = (...argv: string[]) => hmcp('call', ...argv, '--state', state);
+
+  it('prints one line: every URL, resource identifier, account, client and key file', async () => {
+    const { ready, program } = world;
+    expect(program.said.stdout.trimEnd().split('\n')).toHaveLength(1);
+    expect(ready.parties.map(({ name }) => name)).toEqual([
+      'authorization-server',
+      'fhir',
+      'portal',
+      'triage',
+      'labs',
+      'medications',
+    ]);
+    for (const name of ['triage', 'labs', 'medications']) {
+      const resource = ready.parties.find((party) => party.name === name)?.resource ?? '';
+      const metadata = await fetch(protectedResourceMetadataUrl(resource));
+      expect(await metadata.json()).toMatchObject({ resource, authorization_servers: [ready.issuer] });
+    }
+    const described = await fetch(`${ready.fhirServer}/.well-known/smart-configuration`);
+    expect(await described.json()).toMatchObject({ issuer: ready.issuer });
+    expect((await fetch(ready.portal)).status).toBe(200);
+    for (const { username, password, name } of ready.accounts)
+      for (const part of [username, password, name]) expect(part).not.toBe('');
+    for (const file of [ready.signingKeys, ready.client.keyFile]) expect((await stat(file)).mode & 0o077).toBe(0);
+    for (const file of ready.audit) expect((await stat(file)).isFile()).toBe(true);
+  });
+
+  it('prints a call that works as it is pasted into a shell', async () => {
+    const { code, stdout, stderr } = await run([world.ready.call], { shell: true });
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    const { results } = JSON.parse(stdout) as { results: { resourceType: string }[] };
+    expect(new Set(results.map(({ resourceType }) => resourceType))).toEqual(new Set(['Observation']));
+  });
+
+  it('answers a refused call with its code on stderr and nothing else, exit 1, and explains it hop by hop', async () => {
+    const other = shippedRecords().ofType('Patient')[1]?.id ?? '';
+    const refused = await call('labs', 'list-results', JSON.stringify({ patientId: other }));
+    expect({ code: refused.code, stdout: refused.stdout }).toEqual({ code: 1, stdout: '' });
+    expect(refused.stderr).toMatch(/^40903 patient_mismatch, refused by \S+ \(hop 1\), check "argument": [^\n]+\.\n[^\n]+\n$/);
+    for (const anybody of everybody(shippedRecords())) expect(refused.stderr).not.toMatch(anybody);
+
+    const intent = UUID.exec(refused.stderr)?.[0] ?? '';
+    const explained = await hmcp('explain', intent, '--state', state);
+    expect({ code: explained.code, stderr: explained.stderr }).toEqual({ code: 0, stderr: '' });
+    expect(explained.stdout).toMatch(/labs +hop 1 +refused list-results .*40903 patient_mismatch · check "argument"/);
+    for (const anybody of everybody(shippedRecords())) expect(explained.stdout).not.toMatch(anybody);
+  });
+
+  it('says a refusal in one JSON line with --json', async () => {
+    const { code, stdout } = await call('labs', 'rebuild-index', '--json');
+    expect(code).toBe(1);
+    expect(JSON.parse(stdout)).toMatchObject({ type: 'refused', agent: 'labs', code: 40303, check: 'operation', hop: 1 });
+  });
+
+  it.each([
+    ['an unknown agent', ['nobody', 'list-results'], 64, /^hmcp call: the agents are triage, labs, medications; /],
+    ['a server that is no agent', ['fhir', 'read'], 64, /^hmcp call: the agents are triage, labs, medications; /],
+    [
+      'an unknown account',
+      ['labs', 'list-results', '--account', 'x'],
+      64,
+      /^hmcp call: the accounts are dr-okafor, visiting-nurse; /,
+    ],
+    ['a place in the list that is none', ['labs', 'list-results', '--pick', '0'], 64, /^hmcp call: "--pick" takes a place/],
+    ['a place beyond the list', ['labs', 'list-results', '--pick', '99'], 1, /^hmcp call: .* is not in the list of patients\n$/],
+    ['an unknown tool', ['labs', 'no-such-tool'], 1, /^40303 operation_undeclared, /],
+    ['arguments that are no JSON', ['labs', 'list-results', '{'], 64, /^hmcp call: the arguments are no JSON object; /],
+    [
+      'arguments of another shape',
+      ['labs', 'list-results', '{"category":7}'],
+      1,
+      /^hmcp call: "list-results" was answered with an error/,
+    ],
+    ['no tool', ['labs'], 64, /^hmcp call: name an agent, a tool /],
+  ])('answers %s with a sentence and an exit code', async (_, argv, code, says) => {
+    const answer = await call(...argv);
+    expect(answer).toMatchObject({ code, stdout: '', stderr: expect.stringMatching(says) });
+    expect(answer.stderr).not.toMatch(/failed \(|^ {4}at /m);
+  });
+
+  it('serves a call of every agent, for each account', async () => {
+    for (const { username } of world.ready.accounts) {
+      const { code, stdout } = await call(
+        'medications',
+        'list-medications',
+        '{"status":"active"}',
+        '--account',
+        username,
+        '--json',
+      );
+      expect(code).toBe(0);
+      expect(JSON.parse(stdout)).toMatchObject({ type: 'call', agent: 'medications', verdict: 'served' });
+    }
+  });
+
+  it('has audit logs that verify while they are in use, by hmcp audit verify', async () => {
+    const { code, stdout, stderr } = await hmcp('audit', 'verify', join(state, 'audit'), '--json');
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    const findings = stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { ok: boolean; file: string; records: number });
+    expect(findings.every(({ ok }) => ok)).toBe(true);
+    for (const file of world.ready.audit) expect(findings.map((finding) => finding.file)).toContain(file);
+  });
+
+  it('issues tokens that hmcp token inspect describes without printing them or the patient', async () => {
+    const { ready } = world;
+    const { clientId, redirectUri, scope, keyFile } = ready.client;
+    const [privateKey] = (JSON.parse(await readFile(keyFile, 'utf8')) as { keys: (JWK & { kid: string; alg: string })[] }).keys;
+    const smart = smartClient({ fhirServer: ready.fhirServer, clientId, redirectUri, ...(privateKey ? { privateKey } : {}) });
+    const { username = '', password = '' } = ready.accounts[0] ?? {};
+    const open = (url: string) => signIn({ url, username, password, patient: 0 });
+    const { accessToken, patient = '' } = await smart.authorize({ launch: 'patient', scope, open });
+    const { code, stdout, stderr } = await run([HMCP, 'token', 'inspect'], { stdin: accessToken });
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    expect(stdout).toContain(ready.issuer);
+    for (const part of accessToken.split('.')) expect(stdout).not.toContain(part);
+    expect(stdout).not.toContain(patient);
+  });
+
+  it('keeps its state folder: a second world on it says so, exit 3, and the first goes on', async () => {
+    const file = join(state, 'config/labs.json');
+    const before = await readFile(file, 'utf8');
+    const { code, stdout, stderr } = await hmcp('dev', '--json', '--state', state);
+    expect({ code, stdout }).toEqual({ code: 3, stdout: '' });
+    expect(stderr).toMatch(/^hmcp dev: another world runs on the state folder [^\n]+\n$/);
+    expect(await readFile(file, 'utf8')).toBe(before);
+    expect((await call('labs', 'list-results')).code).toBe(0);
+  });
+
+  it('runs beside another world on another folder, with keys, addresses and accounts of its own', async () => {
+    const other = await startDev({ state: await freshFolder() });
+    try {
+      const urls = [...world.ready.parties, ...other.ready.parties].map(({ url }) => url);
+      expect(new Set(urls).size).toBe(urls.length);
+      const [own, theirs] = await Promise.all([keysOf(world), keysOf(other)]);
+      expect(own.map((keys, i) => JSON.stringify(keys) === JSON.stringify(theirs[i]))).toEqual(own.map(() => false));
+      const calls = await Promise.all([
+        call('labs', 'list-results'),
+        hmcp('call', 'labs', 'list-results', '--state', other.ready.state),
+      ]);
+      expect(calls.map(({ code }) => code)).toEqual([0, 0]);
+    } finally {
+      expect(await other.stop()).toMatchObject({ code: 0 });
+    }
+  });
+});
+
+describe('a world that is stopped', () => {
+  it('keeps keys and addresses for its next start on the same folder, and tells a call meanwhile that none runs', async () => {
+    const state = await freshFolder();
+    const first = await startDev({ state });
+    const keys = await keysOf(first);
+    expect(await first.stop()).toMatchObject({ code: 0, stderr: first.program.said.stderr });
+
+    const meanwhile = await hmcp('call', 'labs', 'list-results', '--state', state);
+    expect(meanwhile).toMatchObject({ code: 3, stdout: '', stderr: expect.stringMatching(/^hmcp call: nothing [^\n]+\n$/) });
+
+    const second = await startDev({ state });
+    try {
+      expect(await keysOf(second)).toEqual(keys);
+      expect(urlOf(second.ready, 'labs')).toBe(urlOf(first.ready, 'labs'));
+      expect((await hmcp('audit', 'verify', state)).code).toBe(0);
+    } finally {
+      await second.stop();
+    }
+  });
+
+  it.skipIf(!hasProcessTable)(
+    'by the end of one of its processes says which, exits 1 and leaves none of the others',
+    async () => {
+      const world = await startDev({ state: await freshFolder() });
+      const children = await descendants(world.program.pid);
+      const labs = children.find(({ title }) => / labs /.test(title));
+      expect(labs).toBeDefined();
+      process.kill(labs?.pid ?? 0, 'SIGKILL');
+      const { code, stderr } = await world.program.ended;
+      expect(code).toBe(1);
+      expect(stderr).toMatch(/hmcp dev: the process "labs" ended\n$/);
+      expect(await survivors(children)).toEqual([]);
+    },
+  );
+});
+
+describe('a world that cannot be', () => {
+  it.each([
+    ['in production', [], { NODE_ENV: 'production' }, 64, /does not start with NODE_ENV=production\n$/],
+    ['on records that are missing', ['--data', '/nonexistent'], {}, 3, /^hmcp dev: The records folder cannot be read/],
+    ['on a state folder that is a file', ['--state', HMCP], {}, 3, /^hmcp dev: the state folder \S+ cannot be used \(\w+\)\n$/],
+    ['with an argument nobody knows', ['--patient', 'x'], {}, 64, /^hmcp dev: an argument is not understood/],
+  ])('%s says why in a sentence', async (_, argv, env, code, says) => {
+    const state = (argv as readonly string[]).includes('--state') ? [] : ['--state', await freshFolder()];
+    const answer = await run([HMCP, 'dev', ...argv, ...state], { env });
+    expect(answer).toMatchObject({ code, stdout: '', stderr: expect.stringMatching(says) });
+  });
+
+  it.each([
+    ['is missing', undefined],
+    ['holds no world', '{}'],
+    ['is no JSON', '{'],
+  ])('hmcp call says so when the world of a state folder %s, exit 3', async (_, text) => {
+    const state = await freshFolder();
+    if (text !== undefined) await writeFile(join(state, 'world.json'), text);
+    const answer = await hmcp('call', 'labs', 'list-results', '--state', state);
+    expect(answer).toMatchObject({
+      code: 3,
+      stdout: '',
+      stderr: expect.stringMatching(/^hmcp call: no world has been started on/),
+    });
+  });
+});

@@ -1,0 +1,186 @@
+import { mkdir, readdir, unlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { recordsOf, writeShippedPeople } from '@hmcp/clinic';
+import { describe, expect, it, vi } from 'vitest';
+import { changeFolder, everybody } from './support/people.js';
+import { descendants, hasProcessTable, survivors } from './support/processes.js';
+import { freshFolder, run, STORY, start } from './support/program.js';
+
+const TYPES = ['ready', 'launch', 'call', 'hop', 'refused', 'audit', 'done'];
+const { HMCP_DATA: DATA } = process.env;
+
+interface Line {
+  readonly type: string;
+  readonly code?: number;
+  readonly check?: string;
+  readonly [member: string]: unknown;
+}
+
+function linesOf(stdout: string): Line[] {
+  expect(stdout.endsWith('\n')).toBe(true);
+  return stdout
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Line);
+}
+
+/** The story for programs, on the shipped people or on a folder. */
+async function playsFor(folder: string | undefined): Promise<void> {
+  const { code, stdout, stderr } = await run([STORY, '--json', ...(folder === undefined ? [] : ['--data', folder])]);
+  expect(stderr).toBe('');
+  const lines = linesOf(stdout);
+  expect(lines.filter(({ type }) => !TYPES.includes(type))).toEqual([]);
+  expect(lines[0]).toMatchObject({ type: 'ready', processes: 9, records: folder === undefined ? 'shipped' : 'folder' });
+  expect(lines.at(-1)).toMatchObject({ type: 'done', ok: true, failed: 0, otherPatientBytes: 0 });
+  expect(code).toBe(0);
+
+  const refused = lines.filter(({ type }) => type === 'refused');
+  for (const [refusal, check] of [
+    [40903, 'argument'],
+    [40903, 'header'],
+    [40903, 'equality'],
+    [40903, 'result'],
+    [40303, 'operation'],
+    [401, 'token'],
+  ])
+    expect(refused).toContainEqual(expect.objectContaining({ code: refusal, check }));
+  expect(refused).toContainEqual(
+    expect.objectContaining({ agent: 'night-lab', tool: 'list-results', hop: 2, code: 40903, check: 'result' }),
+  );
+  const served = lines.filter(({ type }) => type === 'hop').map(({ agent }) => agent);
+  for (const party of ['triage', 'labs', 'medications', 'fhir']) expect(served).toContain(party);
+  expect(lines).toContainEqual({ type: 'audit', changedBytes: 1, verified: false });
+  expect(lines.filter(({ pk }) => pk !== undefined).every(({ pk }) => /^[\w-]{43}$/.test(String(pk)))).toBe(true);
+
+  for (const anybody of everybody(await recordsOf(folder))) expect(stdout).not.toMatch(anybody);
+}
+
+describe('the story for programs (--json)', () => {
+  it('holds on the shipped people: JSON lines only, every refusal by its code, nobody named, no byte of the other one', () =>
+    playsFor(undefined));
+
+  it.skipIf(DATA === undefined)(
+    `holds on the folder of HMCP_DATA in the same way${DATA === undefined ? ' (skipped: HMCP_DATA names no folder)' : ''}`,
+    () => playsFor(DATA),
+  );
+});
+
+describe('the story for a person', () => {
+  it('begins at once, is plain in a pipe, fits 100 columns, and ends with a card and three commands', async () => {
+    const { code, stdout, stderr, firstLineMs } = await run([STORY], { env: { FORCE_COLOR: '1' } });
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    // A second is promised; a machine that runs every other test meanwhile gets two.
+    expect(firstLineMs).toBeLessThan(2000);
+    expect(stdout.includes('\u001b')).toBe(false);
+    expect(stdout.split('\n').filter((line) => [...line].length > 100)).toEqual([]);
+    for (const scene of ['0. ', '1. ', '2. ', '3. ', '4. ']) expect(stdout).toContain(`\n${scene}`);
+    expect(stdout).toMatch(/^ {3}labs {2}list-results +refused 40903 at labs: argument$/m);
+    expect(stdout).toMatch(/expectations held +(\d+) of \1$/m);
+    expect(stdout).toMatch(/other patient: left a protected hop +0 bytes$/m);
+    expect(stdout).toMatch(/other patient: sent by the bare server +[1-9][\d,]* bytes$/m);
+    expect(stdout).toMatch(/other patient: sent by the faulty laboratory +[1-9][\d,]* bytes$/m);
+    expect(stdout.match(/^ {5}npm run .*$/gm)).toHaveLength(3);
+  });
+
+  it('that fails an expectation says what was expected, what came and which command shows it, keeps the state, and exits 1', async () => {
+    const [folder, temporary] = [await freshFolder(), await freshFolder()];
+    await writeShippedPeople(folder);
+    // Somebody typed the other patient's name into the chart: free text that no check can read.
+    await changeFolder(folder, (resource, file) => {
+      if (file === 'person-1.json' && resource.resourceType === 'Observation')
+        (resource.code as { text?: string }).text += ' (see Beatrisa Testwright)';
+    });
+    const { code, stdout, stderr } = await run([STORY, '--json', '--data', folder], { env: { TMPDIR: temporary } });
+    expect(code).toBe(1);
+    expect(linesOf(stdout).at(-1)).toMatchObject({ type: 'done', ok: false, failed: 3 });
+    const [, expected, got, look] =
+      /FAILED: bytes of the other patient that left a protected hop\n {5}expected (.*)\n {5}got {6}(.*)\n {5}look {5}(.*)\n/.exec(
+        stderr,
+      ) ?? [];
+    expect(expected).toBe('0');
+    expect(Number(got)).toBeGreaterThan(0);
+    expect(look).toMatch(/^npm run -s hmcp -- (explain|audit verify) /);
+    const shown = await run([look ?? ''], { shell: true });
+    expect(shown).toMatchObject({ code: 0, stderr: '' });
+    expect(shown.stdout).toContain('records');
+  });
+});
+
+describe('records that cannot be used', () => {
+  it.each([
+    ['an empty folder', async () => {}, 'holds no .json file'],
+    ['a folder without a usable chart', (folder: string) => keepOnly(folder, 'person-4.json'), 'the records hold none'],
+    ['a folder with one usable chart', (folder: string) => keepOnly(folder, 'person-1.json'), 'the records hold one'],
+    [
+      'a file that is no JSON',
+      (folder: string) => writeFile(join(folder, 'a.json'), '{"name":"Ann'),
+      'Not readable as JSON: a.json',
+    ],
+    ['a file that is no Bundle', (folder: string) => writeFile(join(folder, 'a.json'), '[]'), 'not a FHIR R4 Bundle'],
+  ])('%s: one sentence, nothing started, exit 2', async (_, make, says) => {
+    const folder = await freshFolder();
+    await make(folder);
+    const { code, stdout, stderr } = await run([STORY, '--json'], { env: { HMCP_DATA: folder } });
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
+    expect(stderr).toContain(says);
+    expect(stderr).toMatch(/^npm start: [^\n]+\.\n$/);
+  });
+
+  it('a missing folder: one sentence, exit 2, also when its name is given on the command line', async () => {
+    const { code, stderr } = await run([STORY, '--data', join(await freshFolder(), 'absent')]);
+    expect(code).toBe(2);
+    expect(stderr).toMatch(/^npm start: [^\n]*does not exist[^\n]*\n$/);
+  });
+
+  it('an argument nobody knows: one sentence that does not repeat it, exit 64', async () => {
+    const { code, stdout, stderr } = await run([STORY, '--patient=5eed0a01']);
+    expect({ code, stdout }).toEqual({ code: 64, stdout: '' });
+    expect(stderr).toMatch(/^npm start: [^\n]+\n$/);
+    expect(stderr).not.toContain('5eed0a01');
+  });
+});
+
+describe.skipIf(!hasProcessTable)(`a stopped story${hasProcessTable ? '' : ' (skipped: no process table in /proc)'}`, () => {
+  it.each([
+    ['SIGINT', 'in the middle', '"type":"launch"'],
+    ['SIGTERM', 'in the middle', '"type":"ready"'],
+  ] as const)('by %s %s leaves no process and no folder, and exits 130', async (signal, _, line) => {
+    const temporary = await freshFolder();
+    const story = start([STORY, '--json'], { env: { TMPDIR: temporary } });
+    await story.line(line);
+    const children = await descendants(story.pid);
+    expect(children).toHaveLength(9);
+    const { code, stderr } = await story.stop(signal);
+    expect({ code, stderr }).toEqual({ code: 130, stderr: '' });
+    expect(await survivors(children)).toEqual([]);
+    expect(await readdir(temporary)).toEqual([]);
+  });
+
+  it('by SIGINT while its processes start leaves none of them', async () => {
+    const temporary = await freshFolder();
+    const story = start([STORY, '--json'], { env: { TMPDIR: temporary } });
+    const children = await vi.waitFor(async () => {
+      const found = await descendants(story.pid);
+      expect(found.length).toBeGreaterThan(2);
+      return found;
+    }, 10_000);
+    const { code, stdout, stderr } = await story.stop('SIGINT');
+    expect({ code, stdout, stderr }).toEqual({ code: 130, stdout: '', stderr: '' });
+    expect(await survivors(children)).toEqual([]);
+    expect(await readdir(temporary)).toEqual([]);
+  });
+
+  it('that is killed outright takes its processes with it', async () => {
+    const story = start([STORY, '--json'], { env: { TMPDIR: await freshFolder() } });
+    await story.line('"type":"ready"');
+    const children = await descendants(story.pid);
+    expect(children).toHaveLength(9);
+    await story.stop('SIGKILL');
+    await vi.waitFor(async () => expect(await survivors(children)).toEqual([]), 10_000);
+  });
+});
+
+async function keepOnly(folder: string, person: string): Promise<void> {
+  await mkdir(folder, { recursive: true });
+  for (const name of await writeShippedPeople(folder)) if (name !== person) await unlink(join(folder, name));
+}
