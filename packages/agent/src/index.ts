@@ -3,5 +3,5 @@ export type { AgentEventEmitter, AgentEvents, HopEvent } from './events.js';
 export type { AgentLog } from './hop-ledger.js';
 export type { ClientTransport } from './instrument.js';
 export { type PatientCache, patientCache } from './patient-cache.js';
-export type { Peer } from './peers.js';
+export type { Peer, PeerCommand } from './peers.js';
 export { openSession, type Session } from './session.js';
