@@ -1,4 +1,4 @@
-import { coversAll, parseScopes } from '@hmcp/core';
+import { coversAll, HmcpClaim, parseScopes } from '@hmcp/core';
 import { decodeJwt } from 'jose';
 import * as z from 'zod';
 import { AuthorityUnavailable, type Fetch, postForm } from './authority.js';
@@ -25,9 +25,10 @@ export interface ExchangeRequest {
   readonly resource: string;
   /** Space-separated; must be covered by the subject token. */
   readonly scope: string;
-  /** Session of the subject token; part of the cache key. */
+  /** Session the token is for: the answer must carry it. Part of the cache key. */
   readonly sid?: string | undefined;
-  readonly seal?: never;
+  /** Live seal of that session, sent as `hmcp_seal` so that the server copies its `sid` into the token. @see protocol section 2.6 */
+  readonly seal?: string | undefined;
   /** Seconds the token must outlive: the call's timeout, capped at 110. @default 30 */
   readonly lifeSeconds?: number | undefined;
 }
@@ -52,7 +53,7 @@ export interface TokenExchanger {
 /**
  * No token for the next hop. `error` is the OAuth error code of the server, or a word of this client:
  * `subject_expiring` (the token in hand does not outlive the call, nothing was sent), `life_too_short`,
- * `scope_widened`, `context_changed` (the answer is not of the same patient, tenant, encounter, person or audience), `invalid_answer`.
+ * `scope_widened`, `context_changed` (the answer is not of the same patient, tenant, encounter, person, session or audience), `invalid_answer`.
  */
 export class ExchangeRefused extends Error {
   readonly error: string;
@@ -111,6 +112,7 @@ export function createTokenExchanger(options: TokenExchangerOptions): TokenExcha
       requested_token_type: ACCESS_TOKEN,
       resource: request.resource,
       scope: request.scope,
+      ...(request.seal === undefined ? {} : { hmcp_seal: request.seal }),
       ...(await clientAssertion(options.client, url, { now, random })),
     });
     const { status, body } = await postForm(url, form, options);
@@ -179,6 +181,7 @@ function readAnswer(body: unknown, request: ExchangeRequest, subject: Facts, sta
     for (const name of ['iss', 'sub', 'patient', 'tenant', 'encounter']) {
       if (issued.claims[name] !== subject.claims[name]) throw new ExchangeRefused('context_changed');
     }
+    if (request.sid !== undefined && sessionOf(issued.claims) !== request.sid) throw new ExchangeRefused('context_changed');
     const { aud } = issued.claims;
     if (aud !== request.resource && !(Array.isArray(aud) && aud.length === 1 && aud[0] === request.resource)) {
       throw new ExchangeRefused('context_changed');
@@ -186,4 +189,10 @@ function readAnswer(body: unknown, request: ExchangeRequest, subject: Facts, sta
   }
   const ends = [startedAt + expiresIn, issued.exp, subject.exp].filter((end) => end !== undefined);
   return { accessToken, scope, expiresAt: Math.floor(Math.min(...ends)) };
+}
+
+/** `__hmcp.sid`: the session a token was minted for. @see protocol section 2.6 */
+function sessionOf(claims: Readonly<Record<string, unknown>>): string | undefined {
+  const parsed = HmcpClaim.safeParse(claims.__hmcp);
+  return parsed.success ? parsed.data.sid : undefined;
 }

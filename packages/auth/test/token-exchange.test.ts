@@ -78,6 +78,34 @@ describe('the request', () => {
   });
 });
 
+describe('inside a session', () => {
+  const session = (sid?: string) => ({ __hmcp: { v: 1, ...(sid === undefined ? {} : { sid }), chain: [] } });
+
+  it('sends the seal, and takes a token of that session', async () => {
+    answer({}, session('ctx_1'));
+    await expect(exchanger().exchange(wish({ sid: 'ctx_1', seal: 'a.b.c' }))).resolves.toBeDefined();
+    expect(forms[0]?.get('hmcp_seal')).toBe('a.b.c');
+  });
+
+  it('a renewed seal of the same session is no reason for another token', async () => {
+    answer({}, session('ctx_1'));
+    const triage = exchanger();
+    await triage.exchange(wish({ sid: 'ctx_1', seal: 'a.b.c' }));
+    await triage.exchange(wish({ sid: 'ctx_1', seal: 'a.b.d' }));
+    expect(forms).toHaveLength(1);
+  });
+
+  it.each([
+    ['of no session', {}],
+    ['of an empty claim', { __hmcp: {} }],
+    ['without its sid', session()],
+    ['of another session', session('ctx_2')],
+  ])('a token %s is not used', async (_, claims) => {
+    answer({}, claims);
+    expect(await refusedWith(exchanger().exchange(wish({ sid: 'ctx_1', seal: 'a.b.c' })))).toBe('context_changed');
+  });
+});
+
 describe('the cache', () => {
   it('keeps one token per subject token, resource, scope and session', async () => {
     const triage = exchanger();
@@ -92,7 +120,10 @@ describe('the cache', () => {
       { sid: 's1' },
       { sid: 's2' },
     ];
-    for (const other of others) await triage.exchange(wish(other));
+    for (const other of others) {
+      answer({}, { __hmcp: { v: 1, sid: other.sid, chain: [] } });
+      await triage.exchange(wish(other));
+    }
     expect(forms).toHaveLength(1 + others.length);
   });
 
@@ -113,7 +144,7 @@ describe('the cache', () => {
     const both = await Promise.allSettled([triage.exchange(wish({ sid: 'x' })), triage.exchange(wish({ sid: 'x' }))]);
     expect(both.map(({ status }) => status)).toEqual(['rejected', 'rejected']);
     expect(forms).toHaveLength(2);
-    answer();
+    answer({}, { __hmcp: { v: 1, sid: 'x', chain: [] } });
     await triage.exchange(wish({ sid: 'x' }));
     expect(forms).toHaveLength(3);
   });

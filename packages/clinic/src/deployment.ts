@@ -86,6 +86,7 @@ export async function deploy(config: PartyConfig): Promise<Deployment> {
     tokens,
     audit,
     pseudonymKey: config.pseudonymKey,
+    seals,
   });
   const env: AgentEnv = {
     resource: config.publicUrl,

@@ -55,6 +55,7 @@ export {
   RefusalData,
   type Retry,
 } from './errors.js';
+export type { Participation } from './participation.js';
 export { FhirId, keyedHash, PatientContext, type PatientIdentity, patientKey, samePatient } from './patient-context.js';
 export {
   definePatientTool,
@@ -64,6 +65,7 @@ export {
   type PatientScope,
   type PatientTool,
 } from './patient-tool.js';
+export type { HeldPermit, PermitAuthority, PermitBearer, PermittedEffect } from './permit-authority.js';
 export { checkResult, type ResultExpectation, type ResultVerdict } from './result.js';
 export {
   canChange,
