@@ -123,6 +123,8 @@ export interface World {
 const MANAGER = 'context-manager';
 const TRUST_DOMAIN = 'hmcp-development';
 const AGENTS = ['portal', 'triage', 'labs', 'medications', 'orders'] as const;
+/** Names of the parties every world has; an extra needs another one. */
+export const CLINIC_PARTIES: readonly string[] = ['authorization-server', 'fhir', MANAGER, ...AGENTS];
 const SCOPES: Readonly<Record<string, string>> = {
   portal: PORTAL_SCOPE,
   triage: 'patient/hmcp:read patient/Patient.rs patient/Observation.rs patient/MedicationRequest.rs',
@@ -156,7 +158,7 @@ export async function startWorld(options: WorldOptions): Promise<World> {
     throw new WorldError('production', 'this is a development world; it does not start with NODE_ENV=production');
   const release = await holdState(state);
   const listeners = extras.filter(({ childOf }) => childOf === undefined);
-  const names = ['authorization-server', 'fhir', MANAGER, ...AGENTS, ...listeners.map(({ name }) => name)];
+  const names = [...CLINIC_PARTIES, ...listeners.map(({ name }) => name)];
   const proxies = new Map<string, ReverseProxy>();
   const children: ChildProcess[] = [];
   const running = new Map<string, ChildProcess>();
