@@ -3,6 +3,7 @@ import type { Check } from './errors.js';
 /**
  * What an audit record is about.
  * - `request.served`, `request.refused`, `result.withheld`: a server's decision on one inbound request
+ * - `effect.intent`, `effect.outcome`: durable before and after a side effect; the first without the second is indeterminate
  * - `notification.dropped`: a client notification outside the closed list
  * - `hop.call`, `hop.result`, `hop.dropped`, `hop.refused`, `hop.disclosure`: a caller's side of one outgoing request
  * - `token.issued`, `token.refused`: an authorization server's decision
@@ -15,6 +16,8 @@ export const AUDIT_EVENTS = [
   'request.served',
   'request.refused',
   'result.withheld',
+  'effect.intent',
+  'effect.outcome',
   'notification.dropped',
   'hop.call',
   'hop.result',

@@ -122,6 +122,25 @@ export function outsideScope<T>(fn: () => T): T {
   return storage.exit(fn);
 }
 
+const permits = new AsyncLocalStorage<{ permit: string | undefined }>();
+
+/** Runs what causes an effect, with the permit it may hand on. For the server that obtained the permit. */
+export function withPermit<T>(permit: string | undefined, fn: () => T): T {
+  return permits.run({ permit }, fn);
+}
+
+/**
+ * The permit of the effect this code is causing, for the envelope of the one call that causes it: given once, to whoever asks
+ * first. `undefined` outside an effect, when it was given before, or when it came from a caller (a permit is handed on once).
+ * @see protocol section 2.2
+ */
+export function takePermit(): string | undefined {
+  const held = permits.getStore();
+  const permit = held?.permit;
+  if (held) held.permit = undefined;
+  return permit;
+}
+
 /**
  * How code that serves a request calls the next server: in the {@link currentScope}, so it names no patient.
  * A handler gets `call` bound to the agent its process has; `@hmcp/agent` implements it.

@@ -1,5 +1,11 @@
-import { type AccessPolicy, protectedResourceMetadata, type TokenExchanger, type TokenVerifier } from '@hmcp/auth';
-import type { AuditSink, ContextMode, HeaderTransition, OperationTable } from '@hmcp/core';
+import {
+  type AccessPolicy,
+  protectedResourceMetadata,
+  type TokenExchanger,
+  type TokenVerifier,
+  type TrustedManager,
+} from '@hmcp/auth';
+import type { AuditSink, ContextMode, HeaderTransition, OperationTable, Participation, PermitAuthority } from '@hmcp/core';
 import type { Outbound } from '@hmcp/core/request-scope';
 import type { createMcpHandler, McpServerFactory } from '@modelcontextprotocol/server';
 
@@ -50,6 +56,15 @@ export interface AgentEnv {
   readonly tokens?: TokenExchanger | undefined;
   /** Calls other agents in the context of the request being served; made by `@hmcp/agent`. */
   readonly outbound?: Outbound | undefined;
+  /**
+   * Context managers whose seals are believed here. With any, an effect needs a seal and a permit; with none, a sealed envelope
+   * is refused (42801) and an effect is allowed by token and policy, audited `fence: none`. @default []
+   */
+  readonly managers?: readonly TrustedManager[] | undefined;
+  /** Asks a session's manager for permits; made by `@hmcp/agent`. Without it, effects inside a session are refused (42802). */
+  readonly permits?: PermitAuthority | undefined;
+  /** This process's part in sessions; made by `@hmcp/agent`. Without it, a manager's messages are refused (40303). */
+  readonly participation?: Participation | undefined;
   /** Until when, and for whom, `X-HMCP-Patient` may name the patient by itself. @default never */
   readonly transition?: HeaderTransition | undefined;
   /** What happens to free text and undeclared JSON, which nobody can check. @default "release" (and audited) */
@@ -59,6 +74,8 @@ export interface AgentEnv {
   readonly log?: ServerLog | undefined;
   /** Milliseconds since the epoch. @default Date.now */
   readonly now?: (() => number) | undefined;
+  /** Milliseconds of a clock that is never set back; permits are timed by it. @default `now` where given, else performance.now */
+  readonly monotonic?: (() => number) | undefined;
   /** @default globalThis.fetch */
   readonly fetch?: typeof globalThis.fetch | undefined;
 }

@@ -4,6 +4,7 @@ import { currentScope, type Outbound } from '@hmcp/core/request-scope';
 import type { McpServer } from '@modelcontextprotocol/server';
 import type * as z from 'zod';
 import { environmentOf } from './admitted.js';
+import { effectsOf } from './effects.js';
 import { type FhirClient, scopedFhir } from './fhir.js';
 import { declarationsOf } from './operations.js';
 
@@ -13,6 +14,19 @@ export interface PatientToolContext {
   readonly fhir: FhirClient;
   /** Calls another agent in the same context, with a token exchanged for it. */
   readonly call: Outbound['call'];
+  /**
+   * Causes a side effect: `fn` runs at most once in this process for one (intent, operation, `key`), and only while the permit
+   * that was obtained before the handler lives, its scope is open and its epoch stands. A record is durable before `fn` runs and
+   * after it ended. `key` names what is caused (a draft's id, say) and is the same when the same thing is asked again; give it,
+   * with the intent, to the system of record as its idempotency key too: two processes do not know of each other.
+   * When `fn` fails, its outcome is unknown and it is not run again for this intent.
+   *
+   * Whatever a handler of an effect changes outside `effect` is guarded by the permit obtained before the handler began and by
+   * nothing later: an epoch that passes meanwhile does not stop it.
+   * @throws {HmcpError} 42802 `permit`: no live permit, or used before; 50302 it could not be recorded
+   * @see protocol section 6, "effects"
+   */
+  effect<T>(key: string, fn: () => Promise<T>): Promise<T>;
   /** Aborts when the request ends, is cancelled, or its token expires. */
   readonly signal: AbortSignal;
 }
@@ -47,6 +61,7 @@ export function patientTool<I extends z.ZodObject, O extends z.ZodType>(
           if (!outbound) throw refuse(42801, 'peer', 'no outgoing calls are configured');
           return scope.run(() => outbound.call(peer, tool, input, options));
         },
+        effect: (key, fn) => effectsOf(scope).run(key, fn),
         signal: scope.signal,
       });
       // Said here already: a copy made on the way out would hide whose object it was.
