@@ -109,7 +109,7 @@ export function createAgent(options: AgentOptions): Agent {
     return target;
   }
 
-  const clients = new PeerClients({ fetch, protect: (target, peer) => transport(target, peer.name, { kind: 'http' }) });
+  const clients = new PeerClients({ fetch, protect: (target, peer) => transport(target, peer.name) });
 
   async function call<I extends z.ZodObject, O extends z.ZodType>(
     peerName: string,

@@ -1,6 +1,7 @@
 import { META, PROTOCOL_VERSION } from '@hmcp/core';
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
-import type { ResolvedPeer } from './peers.js';
+import type { ClientTransport } from './instrument.js';
+import type { PeerCommand, ResolvedPeer } from './peers.js';
 
 /** How this package introduces itself to every server: a constant, so that it tells nothing of a deployment. */
 const CLIENT_INFO = { name: 'hmcp-agent', version: '0.1.0' };
@@ -14,14 +15,14 @@ const CONNECT_TIMEOUT_MS = 10_000;
  */
 export class PeerClients {
   readonly #fetch: typeof globalThis.fetch;
-  readonly #protect: (transport: StreamableHTTPClientTransport, peer: ResolvedPeer) => StreamableHTTPClientTransport;
+  readonly #protect: <T extends ClientTransport>(transport: T, peer: ResolvedPeer) => T;
   readonly #connecting = new Map<string, Promise<Client>>();
   readonly #open = new Set<Client>();
   #closed = false;
 
   constructor(options: {
     fetch: typeof globalThis.fetch;
-    protect: (transport: StreamableHTTPClientTransport, peer: ResolvedPeer) => StreamableHTTPClientTransport;
+    protect: <T extends ClientTransport>(transport: T, peer: ResolvedPeer) => T;
   }) {
     this.#fetch = options.fetch;
     this.#protect = options.protect;
@@ -55,6 +56,10 @@ export class PeerClients {
     await Promise.all(open.map((client) => client.close()));
   }
 
+  #gone(peer: ResolvedPeer, client: Client): void {
+    if (this.#open.delete(client)) this.#connecting.delete(peer.name);
+  }
+
   #begin(peer: ResolvedPeer): Promise<Client> {
     // Forgotten before anybody learns of the failure, so that whoever waited for it begins anew.
     const connecting: Promise<Client> = this.#connect(peer).catch((error: unknown) => {
@@ -71,10 +76,16 @@ export class PeerClients {
       inputRequired: { autoFulfill: false },
       capabilities: { extensions: { [META.context]: { versions: [PROTOCOL_VERSION] } } },
     });
-    const transport = new StreamableHTTPClientTransport(peer.url, { fetch: (url, init) => this.#fetch(url, init) });
+    const { url, command } = peer;
+    const transport =
+      command === undefined
+        ? new StreamableHTTPClientTransport(url, { fetch: (input, init) => this.#fetch(input, init) })
+        : await pipeTo(command);
     this.#open.add(client);
     try {
       await client.connect(this.#protect(transport, peer), { timeout: CONNECT_TIMEOUT_MS });
+      // A child that ended is started again by the next request.
+      if (command !== undefined) client.onclose = () => this.#gone(peer, client);
       return client;
     } catch (error) {
       this.#open.delete(client);
@@ -82,6 +93,12 @@ export class PeerClients {
       throw error;
     }
   }
+}
+
+/** Node only, so loaded only by those that have such a peer. The child gets no environment but the usual few variables. */
+async function pipeTo({ program, args = [] }: PeerCommand) {
+  const { StdioClientTransport } = await import('@modelcontextprotocol/client/stdio');
+  return new StdioClientTransport({ command: program, args: [...args], stderr: 'inherit' });
 }
 
 async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {

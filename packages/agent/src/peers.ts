@@ -15,11 +15,19 @@ export interface Peer {
   /** Where it is reached. @default `resource` */
   readonly url?: string | undefined;
   readonly kind: 'hmcp' | 'plain' | 'external';
+  /** A program to start as a child of this process and to speak to over its pipes, instead of `url`. Never `external`. */
+  readonly command?: PeerCommand | undefined;
   /**
    * Scopes asked for it when a call has no contract (a plain MCP client on an instrumented transport).
    * @default those `scopes_supported` of its protected-resource metadata that the caller's token covers
    */
   readonly scopes?: string | undefined;
+}
+
+/** How a child is started: a program and its arguments, without a shell. */
+export interface PeerCommand {
+  readonly program: string;
+  readonly args?: readonly string[] | undefined;
 }
 
 /** A peer with its address worked out. */
@@ -28,6 +36,7 @@ export interface ResolvedPeer {
   readonly resource: string;
   readonly url: URL;
   readonly kind: Peer['kind'];
+  readonly command?: PeerCommand | undefined;
   readonly scopes: string | undefined;
 }
 
@@ -44,11 +53,14 @@ export function resolvePeers(peers: readonly Peer[]): ReadonlyMap<string, Resolv
     if (!['hmcp', 'plain', 'external'].includes(peer.kind)) {
       throw new TypeError(`"kind" of peer "${peer.name}" must be hmcp, plain or external`);
     }
+    if (peer.command !== undefined && (peer.kind === 'external' || peer.command.program === ''))
+      throw new TypeError(`"command" of peer "${peer.name}" must name a program, and none is external`);
     table.set(peer.name, {
       name: peer.name,
       resource: resourceIdentifier(peer.resource, `resource of peer ${peer.name}`),
       url: secureUrl(peer.url ?? peer.resource, `url of peer ${peer.name}`),
       kind: peer.kind,
+      ...(peer.command === undefined ? {} : { command: peer.command }),
       scopes: peer.scopes,
     });
   }

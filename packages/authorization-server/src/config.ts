@@ -44,7 +44,7 @@ export const Account = z.strictObject({
 export type Account = z.infer<typeof Account>;
 
 const PublicKeys = z.strictObject({
-  keys: z.array(z.looseObject({ kty: z.enum(['EC', 'RSA']), kid: z.string().min(1), d: z.never().optional() })).min(1),
+  keys: z.array(z.looseObject({ kty: z.enum(['EC', 'RSA']), kid: z.string().min(1), d: z.exactOptional(z.never()) })).min(1),
 });
 
 /**

@@ -6,6 +6,7 @@ import {
   readPartyConfig,
   runParty,
   serveFhir,
+  serveOrders,
   serveParty,
   servePortal,
   triage,
@@ -22,9 +23,11 @@ if (role === 'authorization-server') {
   await runAuthorizationServer(file, openFileAudit);
 } else {
   await runParty(async () => {
+    if (role === 'context-manager') return (await import('./context-manager-party.js')).serveContextManager(file);
     const config = await readPartyConfig(file);
     if (role === 'fhir') return serveFhir(config);
     if (role === 'portal') return servePortal(config);
+    if (role === 'orders') return serveOrders(config);
     const agent = agents[role as keyof typeof agents];
     if (agent === undefined) throw new TypeError('the first argument must be a role');
     return serveParty(agent, config);

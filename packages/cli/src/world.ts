@@ -4,8 +4,10 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { AuditFailure, lockForWriting } from '@hmcp/audit';
+import type { TrustedManager } from '@hmcp/auth';
 import { type Account, type ClientRegistration, smartConfiguration } from '@hmcp/authorization-server';
 import { isPickable, PORTAL_SCOPE, patientSummaries, type Records } from '@hmcp/clinic';
+import { MANAGER_SCOPES } from '@hmcp/core';
 import { exportJWK, generateKeyPair, type JWK } from 'jose';
 import { openProxy, type RecordedExchange, type ReverseProxy } from './proxy.js';
 
@@ -18,6 +20,11 @@ export interface ExtraParty {
   readonly scope?: string | undefined;
   /** Which parties of the world call it by its name. @default nobody */
   readonly calledBy?: readonly string[] | undefined;
+  /**
+   * The one party that starts it as its child and speaks to it over its pipes: then it listens nowhere, and its configuration is
+   * the child's argument. @see protocol section 2.7
+   */
+  readonly childOf?: string | undefined;
   /** False when it keeps no audit log. @default true */
   readonly audits?: boolean | undefined;
 }
@@ -80,8 +87,23 @@ export interface WorldFacts {
   /** Private signing keys of the authorization server, a JWK set. */
   readonly signingKeys: string;
   readonly audit: readonly string[];
+  /** The context manager: its resource identifier, the clients that can be named in a session, and the file of its sessions. */
+  readonly manager: {
+    readonly resource: string;
+    readonly participants: readonly string[];
+    readonly store: string;
+    readonly sealKeys: string;
+    readonly trusted: TrustedManager;
+  };
   readonly state: string;
   readonly records: string;
+}
+
+/** Messages between the launcher and one of its processes. */
+export interface PartyChannel {
+  send(message: { readonly type: string }): void;
+  /** The next message of this type, counted from the call. */
+  next(type: string): Promise<{ readonly type: string }>;
 }
 
 /** A running world. */
@@ -89,24 +111,33 @@ export interface World {
   readonly facts: WorldFacts;
   /** Stops every process, then every proxy. Idempotent. */
   close(): Promise<void>;
+  /**
+   * The control channel of a process of this world: no network, and closed to everybody but its parent.
+   * @throws {TypeError} when the world has no process of this name
+   */
+  channel(name: string): PartyChannel;
   /** Resolves to a sentence when a process ends that should not. */
   readonly failed: Promise<string>;
 }
 
-const AGENTS = ['portal', 'triage', 'labs', 'medications'] as const;
+const MANAGER = 'context-manager';
+const TRUST_DOMAIN = 'hmcp-development';
+const AGENTS = ['portal', 'triage', 'labs', 'medications', 'orders'] as const;
 /** Names of the parties every world has; an extra needs another one. */
-export const CLINIC_PARTIES: readonly string[] = ['authorization-server', 'fhir', ...AGENTS];
+export const CLINIC_PARTIES: readonly string[] = ['authorization-server', 'fhir', MANAGER, ...AGENTS];
 const SCOPES: Readonly<Record<string, string>> = {
   portal: PORTAL_SCOPE,
   triage: 'patient/hmcp:read patient/Patient.rs patient/Observation.rs patient/MedicationRequest.rs',
   labs: 'patient/Observation.rs',
   medications: 'patient/MedicationRequest.rs',
+  orders: 'patient/hmcp:read patient/hmcp:write',
 };
 const CALLS: Readonly<Record<string, readonly string[]>> = {
-  portal: ['triage'],
+  portal: ['triage', 'orders'],
   triage: ['labs', 'medications'],
   labs: [],
   medications: [],
+  orders: [],
 };
 type PublicKey = NonNullable<ClientRegistration['jwks']>['keys'][number];
 
@@ -114,11 +145,11 @@ const START_MS = 15_000;
 
 /** Scopes a developer's launch asks for: everything the world's agents can serve; those of extras are added. */
 export const DEVELOPER_SCOPE =
-  'launch/patient openid fhirUser offline_access patient/hmcp:read patient/Patient.rs patient/Observation.rs patient/MedicationRequest.rs';
+  'launch/patient openid fhirUser offline_access patient/hmcp:read patient/hmcp:write patient/Patient.rs patient/Observation.rs patient/MedicationRequest.rs hmcp:context.switch hmcp:context.participate';
 
 /**
- * Starts the development world: authorization server, FHIR server, portal, triage, labs, medications and any extras, each its
- * own process on a free loopback port behind a proxy that holds its public address. One world at a time holds a state folder.
+ * Starts the development world: authorization server, FHIR server, context manager, portal, triage, labs, medications, orders and
+ * any extras, each its own process on a free loopback port behind a proxy that holds its public address. One world at a time holds a state folder.
  * @throws {WorldError}
  */
 export async function startWorld(options: WorldOptions): Promise<World> {
@@ -126,9 +157,11 @@ export async function startWorld(options: WorldOptions): Promise<World> {
   if (process.env.NODE_ENV === 'production')
     throw new WorldError('production', 'this is a development world; it does not start with NODE_ENV=production');
   const release = await holdState(state);
-  const names = [...CLINIC_PARTIES, ...extras.map(({ name }) => name)];
+  const listeners = extras.filter(({ childOf }) => childOf === undefined);
+  const names = [...CLINIC_PARTIES, ...listeners.map(({ name }) => name)];
   const proxies = new Map<string, ReverseProxy>();
   const children: ChildProcess[] = [];
+  const running = new Map<string, ChildProcess>();
   let closing: Promise<void> | undefined;
   let fail: (sentence: string) => void = () => undefined;
   const failed = new Promise<string>((resolve) => {
@@ -149,9 +182,13 @@ export async function startWorld(options: WorldOptions): Promise<World> {
     for (const name of names) proxies.set(name, await openProxy(name, before.get(name) ?? 0, options.record));
     const origin = (name: string): string => `http://127.0.0.1:${proxies.get(name)?.port}`;
     const plan = await planWorld(options, origin);
-    const starts = plan.processes.map(async ({ name, module, args, config }) => {
+    const configured = plan.processes.map(({ name, config }) =>
+      writeFile(join(state, 'config', `${name}.json`), JSON.stringify(config, null, 2), { mode: 0o600 }),
+    );
+    await Promise.all(configured);
+    const started = plan.processes.filter(({ starts }) => starts !== false);
+    const starts = started.map(async ({ name, module, args }) => {
       const file = join(state, 'config', `${name}.json`);
-      await writeFile(file, JSON.stringify(config, null, 2), { mode: 0o600 });
       if (closing !== undefined || signal?.aborted) return;
       // A process group of its own: Ctrl-C reaches the launcher, which stops its children in order.
       const child = fork(module, [...args, file], {
@@ -160,6 +197,7 @@ export async function startWorld(options: WorldOptions): Promise<World> {
         detached: process.platform !== 'win32',
       });
       children.push(child);
+      running.set(name, child);
       child.once('exit', () => {
         if (closing === undefined) fail(`the process "${name}" ended`);
       });
@@ -167,12 +205,29 @@ export async function startWorld(options: WorldOptions): Promise<World> {
     });
     await Promise.race([Promise.all(starts), whenAborted(signal)]);
     await writeFile(join(state, 'world.json'), JSON.stringify(plan.facts, null, 2), { mode: 0o600 });
-    return { facts: plan.facts, close, failed };
+    return { facts: plan.facts, close, failed, channel: (name) => channelOf(running.get(name)) };
   } catch (error) {
     await close();
     if (signal?.aborted) throw new WorldError('stopped', 'the world was stopped while it started');
     throw error;
   }
+}
+
+function channelOf(child: ChildProcess | undefined): PartyChannel {
+  if (child === undefined) throw new TypeError('the world has no process of this name');
+  return {
+    send: (message) => void child.send(message),
+    next: (type) =>
+      new Promise((resolve) => {
+        const heard = (message: unknown): void => {
+          const said = message as { readonly type: string };
+          if (said?.type !== type) return;
+          child.off('message', heard);
+          resolve(said);
+        };
+        child.on('message', heard);
+      }),
+  };
 }
 
 /** Rejects when the signal aborts; never settles otherwise. */
@@ -204,6 +259,8 @@ interface Planned {
   readonly module: string;
   readonly args: readonly string[];
   readonly config: object;
+  /** False for a child of another process. @default true */
+  readonly starts?: boolean;
 }
 
 /** Everything the processes are told, computed from the public addresses. */
@@ -214,16 +271,24 @@ async function planWorld(
   const { state, records, extras = [] } = options;
   const issuer = origin('authorization-server');
   const fhirServer = `${origin('fhir')}/fhir`;
-  const url = (name: string): string => (name === 'portal' ? origin(name) : `${origin(name)}/mcp`);
+  const parents = new Map(extras.map(({ name, childOf }) => [name, childOf]));
+  const url = (name: string): string => {
+    const parent = parents.get(name);
+    if (parent !== undefined) return `${origin(parent)}/child/${name}`;
+    return name === 'portal' ? origin(name) : `${origin(name)}/mcp`;
+  };
   const pseudonymKey = await keptSecret(join(state, 'keys', 'pseudonym.txt'));
   const auditFile = (name: string): string => join(state, 'audit', `${name}.jsonl`);
   const callees = (name: string): string[] => [
     ...(CALLS[name] ?? []),
     ...extras.filter(({ calledBy }) => calledBy?.includes(name)).map((extra) => extra.name),
   ];
+  // Whoever can be named in a session may ask the manager about it, with a token of the person or one of its own.
   const agents = [
-    ...AGENTS.map((name) => ({ name, scope: SCOPES[name] ?? '' })),
-    ...extras.flatMap(({ name, scope }) => (scope === undefined ? [] : [{ name, scope }])),
+    ...AGENTS.map((name) => ({ name, scope: withScope(SCOPES[name] ?? '', MANAGER_SCOPES.participate) })),
+    ...extras.flatMap(({ name, scope }) =>
+      scope === undefined ? [] : [{ name, scope: withScope(scope, MANAGER_SCOPES.participate) }],
+    ),
   ];
   const bystanders = extras.filter(({ scope }) => scope === undefined);
   const resources = agents.filter(({ name }) => name !== 'portal');
@@ -240,8 +305,8 @@ async function planWorld(
       scope,
       jwks: { keys: [key.publicKey] },
       redirectUris: portal ? [`${url('portal')}/callback`] : [],
-      targets: portal ? callees('portal').map(url) : [],
-      grants: portal ? ['authorization_code', 'refresh_token', 'token-exchange'] : ['token-exchange'],
+      targets: portal ? [...callees('portal'), MANAGER].map(url) : [],
+      grants: portal ? ['authorization_code', 'refresh_token', 'token-exchange'] : ['token-exchange', 'client_credentials'],
       ...(portal ? {} : { resource: url(name) }),
     });
   }
@@ -260,9 +325,33 @@ async function planWorld(
     scope: developer.scope,
     jwks: { keys: [developerKey.publicKey] },
     redirectUris: [developer.redirectUri],
-    targets: resources.map(({ name }) => url(name)),
+    targets: [...resources.map(({ name }) => url(name)), url(MANAGER)],
     grants: ['authorization_code', 'refresh_token', 'token-exchange'],
   });
+
+  const managerScope = withScope(Object.values(MANAGER_SCOPES).join(' '), 'patient/Patient.r');
+  const managerKey = await keptKey(join(state, 'keys', `${MANAGER}.jwks.json`), MANAGER);
+  const sealKeys = join(state, 'keys', `${MANAGER}-seals.jwks.json`);
+  const sealKey = await keptKey(sealKeys, `${MANAGER}-seals`, 'ES256');
+  clients.push({
+    clientId: MANAGER,
+    name: MANAGER,
+    scope: managerScope,
+    jwks: { keys: [managerKey.publicKey] },
+    redirectUris: [],
+    targets: [],
+    grants: ['token-exchange', 'client_credentials'],
+    resource: url(MANAGER),
+  });
+  const trusted = {
+    issuer: origin(MANAGER),
+    resource: url(MANAGER),
+    clientId: MANAGER,
+    keys: { keys: [sealKey.publicKey] },
+    trustDomain: TRUST_DOMAIN,
+    fhirServers: [fhirServer],
+    tokenIssuers: [issuer],
+  };
 
   const people = patientSummaries(records).filter(isPickable);
   const closed = new Set(options.closedTo ?? []);
@@ -293,7 +382,11 @@ async function planWorld(
     })),
     accounts,
     clients,
-    resources: resources.map(({ name, scope }) => ({ resource: url(name), scopesSupported: scope.split(' ') })),
+    resources: [
+      ...resources.map(({ name, scope }) => ({ resource: url(name), scopesSupported: scope.split(' ') })),
+      { resource: url(MANAGER), scopesSupported: [MANAGER_SCOPES.switch, MANAGER_SCOPES.participate] },
+    ],
+    managers: [trusted],
   };
   const common = (name: string): object => ({
     name,
@@ -301,10 +394,40 @@ async function planWorld(
     publicUrl: name === 'fhir' ? fhirServer : url(name),
     issuer,
     fhirServer,
+    managers: [trusted],
     pseudonymKey,
     auditFile: auditFile(name),
     logLevel: options.logLevel ?? 'warn',
   });
+  const store = join(state, `${MANAGER}.sqlite`);
+  const children = extras.filter(({ childOf }) => childOf !== undefined);
+  const ofProcess = (name: string): boolean => !children.some((child) => child.name === name);
+  // A person is at the portal and at the developer's terminal; whoever is told of a switch is told where it listens.
+  const known = [
+    { clientId: developer.clientId, name: 'hmcp', humanUi: true },
+    ...agents.map(({ name }) => ({
+      clientId: name,
+      name,
+      ...(name === 'portal' ? { humanUi: true } : {}),
+      ...(name === 'orders' ? { effector: true } : {}),
+      ...(name !== 'portal' && ofProcess(name) ? { endpoint: { url: url(name), resource: url(name) } } : {}),
+    })),
+  ];
+  const contextManager = {
+    name: MANAGER,
+    role: MANAGER,
+    publicUrl: url(MANAGER),
+    issuer,
+    fhirServer,
+    trustDomain: TRUST_DOMAIN,
+    client: { clientId: MANAGER, privateKey: managerKey.privateKey },
+    sealKeys,
+    tenantKey: pseudonymKey,
+    pseudonymKey,
+    clients: known,
+    store,
+    logLevel: options.logLevel ?? 'warn',
+  };
   const program = fileURLToPath(new URL('./party.js', import.meta.url));
   const processes: Planned[] = [
     { name: 'authorization-server', module: program, args: ['authorization-server'], config: authorizationServer },
@@ -314,16 +437,22 @@ async function planWorld(
       args: ['fhir'],
       config: { ...common('fhir'), data: options.data, smartConfiguration: smartConfiguration(authorizationServer) },
     },
+    { name: MANAGER, module: program, args: [MANAGER], config: contextManager },
     ...agents.map(({ name }): Planned => {
       const extra = extras.find((party) => party.name === name);
-      const peers = callees(name).map((peer) => ({ name: peer, resource: url(peer), kind: 'hmcp' }));
+      const peers = callees(name).map((peer) => {
+        const child = children.find((one) => one.name === peer && one.childOf === name);
+        const command = child && { program: process.execPath, args: [child.module, join(state, 'config', `${peer}.json`)] };
+        return { name: peer, resource: url(peer), kind: 'hmcp', ...(command ? { command } : {}) };
+      });
       const config = {
         ...common(name),
         client: { clientId: name, privateKey: keys.get(name) },
         peers,
         ...(extra ? { data: options.data } : {}),
+        ...(name === 'orders' ? { store: join(state, 'orders.jsonl') } : {}),
       };
-      return { name, module: extra?.module ?? program, args: extra ? [] : [name], config };
+      return { name, module: extra?.module ?? program, args: extra ? [] : [name], config, starts: ofProcess(name) };
     }),
     ...bystanders.map(
       ({ name, module }): Planned => ({ name, module, args: [], config: { ...common(name), data: options.data } }),
@@ -336,6 +465,7 @@ async function planWorld(
     parties: [
       { name: 'authorization-server', url: issuer },
       { name: 'fhir', url: fhirServer, resource: fhirServer },
+      { name: MANAGER, url: url(MANAGER), resource: url(MANAGER) },
       { name: 'portal', url: url('portal') },
       ...resources.map(({ name }) => ({ name, url: url(name), resource: url(name) })),
       ...bystanders.map(({ name }) => ({ name, url: url(name) })),
@@ -343,7 +473,9 @@ async function planWorld(
     accounts: accounts.map(({ username, password, name }) => ({ username, password, name })),
     client: developer,
     signingKeys,
+    manager: { resource: url(MANAGER), participants: resources.map(({ name }) => name), store, sealKeys, trusted },
     audit: processes
+      .filter(({ name }) => name !== MANAGER)
       .filter(({ name }) => extras.find((extra) => extra.name === name)?.audits !== false)
       .map(({ name }) => auditFile(name)),
     state,
@@ -388,6 +520,11 @@ async function previousPorts(state: string): Promise<Map<string, number>> {
   }
 }
 
+/** A list of scopes with one more, unless it is there. */
+function withScope(scope: string, more: string): string {
+  return [...new Set([...scope.split(' '), more])].join(' ');
+}
+
 async function keptSecret(file: string): Promise<string> {
   const kept = await readFile(file, 'utf8').catch(() => undefined);
   if (kept !== undefined) return kept.trim();
@@ -396,12 +533,16 @@ async function keptSecret(file: string): Promise<string> {
   return secret;
 }
 
-async function keptKey(file: string, clientId: string): Promise<{ privateKey: JWK; publicKey: PublicKey }> {
+async function keptKey(
+  file: string,
+  keyId: string,
+  alg: 'ES384' | 'ES256' = 'ES384',
+): Promise<{ privateKey: JWK; publicKey: PublicKey }> {
   const kept = await readFile(file, 'utf8').catch(() => undefined);
   let privateKey = kept === undefined ? undefined : (JSON.parse(kept) as { keys: JWK[] }).keys[0];
   if (privateKey === undefined) {
-    const pair = await generateKeyPair('ES384', { extractable: true });
-    privateKey = { ...(await exportJWK(pair.privateKey)), kid: `${clientId}-1`, alg: 'ES384', use: 'sig' };
+    const pair = await generateKeyPair(alg, { extractable: true });
+    privateKey = { ...(await exportJWK(pair.privateKey)), kid: `${keyId}-1`, alg, use: 'sig' };
     await writeFile(file, JSON.stringify({ keys: [privateKey] }), { mode: 0o600 });
   }
   const { d: _, ...publicKey } = privateKey;

@@ -2,9 +2,9 @@ import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { type Agent, createAgent } from '@hmcp/agent';
 import { AuditFailure, createLogger, openFileAudit } from '@hmcp/audit';
-import { type ClientKey, createTokenExchanger, createTokenVerifier } from '@hmcp/auth';
+import { type ClientKey, createSealVerifier, createTokenExchanger, createTokenVerifier, type SealVerifier } from '@hmcp/auth';
 import type { AuditSink } from '@hmcp/core';
-import { type AgentDefinition, type AgentEnv, serve } from '@hmcp/server';
+import { type AgentDefinition, type AgentEnv, serve, serveStdio } from '@hmcp/server';
 import * as z from 'zod';
 import { RecordsError } from './records.js';
 
@@ -13,6 +13,21 @@ const Peer = z.strictObject({
   resource: z.url(),
   url: z.url().optional(),
   kind: z.enum(['hmcp', 'plain', 'external']),
+  /** A child of this process, over its pipes. */
+  command: z.strictObject({ program: z.string(), args: z.array(z.string()).default([]) }).optional(),
+});
+
+/** A context manager whose seals this party believes; its keys stand here. @see protocol section 1 */
+const Manager = z.strictObject({
+  issuer: z.url(),
+  resource: z.url(),
+  clientId: z.string(),
+  keys: z.object({
+    keys: z.array(z.looseObject({ kty: z.string(), kid: z.string(), d: z.exactOptional(z.never()) })),
+  }),
+  trustDomain: z.string(),
+  fhirServers: z.array(z.url()),
+  tokenIssuers: z.array(z.url()),
 });
 
 /** Configuration of one process of the clinic: a JSON file whose path is its first argument. */
@@ -28,6 +43,10 @@ export const PartyConfig = z.strictObject({
     .strictObject({ clientId: z.string(), privateKey: z.looseObject({ kty: z.string(), kid: z.string(), alg: z.string() }) })
     .optional(),
   peers: z.array(Peer).default([]),
+  /** Empty: every sealed envelope is refused. */
+  managers: z.array(Manager).default([]),
+  /** File of what this party itself keeps, where it keeps something. */
+  store: z.string().optional(),
   /** HMAC key of pseudonyms in this process's audit. */
   pseudonymKey: z.string().min(16),
   auditFile: z.string(),
@@ -45,6 +64,8 @@ export interface Deployment {
   readonly client: ClientKey;
   readonly audit: AuditSink;
   readonly agent: Agent;
+  /** Believes the seals of the configured managers, and no others. */
+  readonly seals: SealVerifier;
   readonly env: AgentEnv;
   close(): Promise<void>;
 }
@@ -56,6 +77,7 @@ export async function deploy(config: PartyConfig): Promise<Deployment> {
   const { client } = config;
   if (client === undefined) throw new ConfigurationError('the configuration is not usable: "client" is missing');
   const tokens = createTokenExchanger({ issuer: config.issuer, client });
+  const seals = createSealVerifier({ managers: config.managers });
   const agent = createAgent({
     name: config.name,
     resource: config.publicUrl,
@@ -64,6 +86,7 @@ export async function deploy(config: PartyConfig): Promise<Deployment> {
     tokens,
     audit,
     pseudonymKey: config.pseudonymKey,
+    seals,
   });
   const env: AgentEnv = {
     resource: config.publicUrl,
@@ -83,6 +106,7 @@ export async function deploy(config: PartyConfig): Promise<Deployment> {
     client,
     audit,
     agent,
+    seals,
     env,
     async close() {
       await agent.close();
@@ -108,6 +132,27 @@ export async function serveParty(agent: AgentDefinition, config: PartyConfig): P
       await deployment.close();
     },
   };
+}
+
+/**
+ * Serves one agent to the process that started this one, over stdin and stdout, until stdin ends. Standard output belongs to the
+ * protocol. @see protocol section 2.7
+ */
+export async function serveChild(agent: AgentDefinition, config: PartyConfig): Promise<void> {
+  endOnFault(config.name);
+  const deployment = await deploy(config);
+  const served = serveStdio(agent, deployment.env);
+  let stopping = false;
+  const stop = async (): Promise<void> => {
+    if (stopping) return;
+    stopping = true;
+    await served.close();
+    await deployment.close();
+    process.exit(0);
+  };
+  // A signal goes to the parent, too; it ends this one by closing the pipe.
+  process.stdin.once('end', stop).once('close', stop);
+  process.once('SIGTERM', stop);
 }
 
 /** A configuration that cannot be used; the message names each wrong key and no value. */

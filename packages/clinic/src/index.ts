@@ -9,6 +9,7 @@ export {
   PartyConfig,
   readPartyConfig,
   runParty,
+  serveChild,
   serveParty,
 } from './deployment.js';
 export { type FhirListener, type FhirListenOptions, listenFhir } from './fhir-listener.js';
@@ -23,6 +24,7 @@ export { medications } from './medications.js';
 export { type OrderBook, OrderBookError, openOrderBook } from './order-book.js';
 export type { Draft, DraftFault, DraftSession, OrderContext, OrderKind } from './order-draft.js';
 export { orders } from './orders.js';
+export { serveOrders } from './orders-party.js';
 export { shippedBundles, shippedRecords, staffBundle, writeShippedPeople } from './people/shipped.js';
 export { PORTAL_SCOPE, servePortal } from './portal.js';
 export {

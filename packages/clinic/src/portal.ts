@@ -8,7 +8,7 @@ import { type Banner, Visit, VisitEnded } from './visit.js';
 
 /** Scopes the portal asks for at launch: what its agents need for one patient. */
 export const PORTAL_SCOPE =
-  'launch/patient openid fhirUser offline_access patient/hmcp:read patient/Patient.rs patient/Observation.rs patient/MedicationRequest.rs';
+  'launch/patient openid fhirUser offline_access patient/hmcp:read patient/hmcp:write patient/Patient.rs patient/Observation.rs patient/MedicationRequest.rs hmcp:context.switch hmcp:context.participate';
 
 /** A sign-in under way. `secret` is the cookie of the browser that began it. */
 interface Login {

@@ -1,0 +1,17 @@
+import { ConfigurationError, type Listening, type PartyConfig, serveParty } from './deployment.js';
+import { openOrderBook } from './order-book.js';
+import { orders } from './orders.js';
+
+/** Serves the orders agent as a party, with the book at `store` of its configuration. */
+export async function serveOrders(config: PartyConfig): Promise<Listening> {
+  if (config.store === undefined) throw new ConfigurationError('the configuration is not usable: "store" is missing');
+  const book = await openOrderBook({ file: config.store });
+  const served = await serveParty(orders(book), config);
+  return {
+    port: served.port,
+    async close() {
+      await served.close();
+      await book.close();
+    },
+  };
+}
