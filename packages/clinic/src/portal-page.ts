@@ -1,30 +1,52 @@
 import { createHash } from 'node:crypto';
+import type { SwitchDialog } from '@hmcp/agent';
 import { explain, type HmcpError } from '@hmcp/core';
 import type { Assessment } from './contracts.js';
 import type { Visit } from './visit.js';
+import type { VisitSwitch } from './visit-switch.js';
 
 /** What one page of the portal shows. */
 export interface PortalView {
   /** Whose chart is open; absent: nobody's. */
-  readonly visit?: Pick<Visit, 'banner' | 'page'> | undefined;
+  readonly visit?: Pick<Visit, 'banner' | 'page' | 'switching'> | undefined;
   /** A sentence about what just happened. */
   readonly message?: string | undefined;
   /** What the person asked. */
   readonly reason?: string | undefined;
   readonly assessment?: Assessment | undefined;
+  /** Handle of an order that was drafted just now. */
+  readonly drafted?: string | undefined;
   /** Why there is no answer; `failed` when that is no refusal. */
   readonly refusal?: HmcpError | 'failed' | undefined;
 }
 
 /** The portal's one page: whose chart, question, answer. No script, no outside asset, nobody's name in its title. */
 export function portalPage(view: PortalView): string {
-  const { visit, message, reason = '', assessment, refusal } = view;
+  const { visit, message, reason = '', assessment, refusal, drafted } = view;
   const news = message === undefined ? '' : `<p role="alert" class="alert">${text(message)}</p>`;
-  const answer = assessment ? findings(assessment, reason) : refusal ? refused(refusal) : '';
-  const title = assessment ? 'Answer' : refusal ? 'No answer' : visit ? 'Chart open' : 'No chart open';
-  const main = visit
-    ? `${news}${answer}${question(visit, reason, answer === '' && news === '')}`
-    : `${news}<h1>No chart is open</h1><p>Sign in, and pick the one patient you want to ask about.</p>
+  const answer = assessment
+    ? findings(assessment, reason)
+    : refusal
+      ? refused(refusal)
+      : drafted
+        ? draftMade(drafted, visit?.page ?? '')
+        : '';
+  const title = visit?.switching?.dialog
+    ? 'Switch patient'
+    : assessment
+      ? 'Answer'
+      : refusal
+        ? 'No answer'
+        : visit
+          ? 'Chart open'
+          : 'No chart open';
+  const dialog = visit?.switching?.dialog;
+  const main =
+    visit?.switching && dialog
+      ? `${news}${confirmation(visit, visit.switching, dialog)}`
+      : visit
+        ? `${news}${answer}${question(visit, reason, answer === '' && news === '')}${order(visit)}`
+        : `${news}<h1>No chart is open</h1><p>Sign in, and pick the one patient you want to ask about.</p>
 <p><a class="main" href="/launch">Sign in</a></p>`;
   return `<!doctype html>
 <html lang="en">
@@ -48,6 +70,7 @@ ${main}
 function banner({ banner: { name, birthDate }, page }: Pick<Visit, 'banner' | 'page'>): string {
   return `<section class="banner" aria-label="Patient in context"><div><p class="who">${text(name)}</p>
 <p class="facts">born <time datetime="${text(birthDate)}">${text(birthDate)}</time></p></div>
+<a class="button" href="/switch">Switch patient</a>
 <form method="post" action="/close"><input type="hidden" name="page" value="${text(page)}"><button>Close this chart</button></form></section>
 `;
 }
@@ -58,6 +81,42 @@ function question({ page }: Pick<Visit, 'page'>, reason: string, first: boolean)
 <label for="reason">What do you want to know?</label>
 <input id="reason" name="reason" value="${text(reason || 'What stands out?')}" maxlength="500" required autocomplete="off"${first ? ' autofocus' : ''}>
 <button class="main">Ask triage</button></form>`;
+}
+
+function order({ page }: Pick<Visit, 'page'>): string {
+  return `<form class="ask" method="post" action="/draft"><input type="hidden" name="page" value="${text(page)}">
+<h2>Draft an order</h2><label for="text">Order</label>
+<input id="text" name="text" maxlength="500" required autocomplete="off"><button>Draft</button></form>`;
+}
+
+function draftMade(draft: string, page: string): string {
+  return `<section class="finding"><h1 tabindex="-1" autofocus>Drafted, not signed</h1>
+<form method="post" action="/sign"><input type="hidden" name="page" value="${text(page)}"><input type="hidden" name="draft" value="${text(draft)}">
+<button class="main">Sign this order</button></form></section>`;
+}
+
+/** The dialog of a switch. The words are the manager's; both patients are named, and nothing is filled in. */
+function confirmation(
+  { banner: from, page }: Pick<Visit, 'banner' | 'page'>,
+  { id, banner: to }: VisitSwitch,
+  dialog: SwitchDialog,
+): string {
+  const again = dialog.round > 1 ? '<p role="alert" class="alert">That did not match. Look at the new patient again.</p>' : '';
+  const fields = dialog.fields.map(({ name, title, kind, required, choices }) => {
+    const label = `<label for="f-${text(name)}">${text(title)}</label>`;
+    const must = required ? ' required' : '';
+    if (kind === 'yes-no')
+      return `<p><input class="tick" type="checkbox" id="f-${text(name)}" name="${text(name)}" value="true"${must}> ${label}</p>`;
+    if (kind === 'choice') {
+      const options = (choices ?? []).map((choice) => `<option>${text(choice)}</option>`).join('');
+      return `${label}<select id="f-${text(name)}" name="${text(name)}"${must}><option value=""></option>${options}</select>`;
+    }
+    return `${label}<input id="f-${text(name)}" name="${text(name)}" autocomplete="off"${must}>`;
+  });
+  return `<form method="post" action="/confirm"><h1 tabindex="-1" autofocus>Switch to ${text(to.name)}?</h1>${again}
+<p>You are leaving ${text(from.name)}. ${text(dialog.message)}</p>
+<input type="hidden" name="page" value="${text(page)}"><input type="hidden" name="switch" value="${text(id)}">${fields.join('')}
+<button class="main" name="do" value="confirm">Switch</button> <button name="do" value="decline" formnovalidate>Stay on ${text(from.name)}</button></form>`;
 }
 
 function findings({ findings: rows, considered }: Assessment, reason: string): string {
@@ -148,10 +207,11 @@ summary { cursor: pointer; }
 .ask { margin-top: 1rem; }
 section + .ask { padding-top: 1.5rem; border-top: 1px solid var(--line); }
 label { font-weight: 600; }
-input { display: block; width: 100%; margin: .25rem 0 1rem; padding: .625rem .75rem; font: inherit; color: inherit; background: #fff; border: 1px solid #6f808c; border-radius: .5rem; }
+input, select { display: block; width: 100%; margin: .25rem 0 1rem; padding: .625rem .75rem; font: inherit; color: inherit; background: #fff; border: 1px solid #6f808c; border-radius: .5rem; }
+input.tick { display: inline-block; width: auto; margin: 0 .5rem 0 0; }
 .alert { margin: 0 0 1.25rem; padding: .75rem 1rem; background: #fdf0ef; border: 1px solid #dfa5a2; border-radius: .5rem; }
 p.alert { color: var(--bad); }
-button, a.main { display: inline-block; padding: .625rem 1.25rem; font: inherit; font-weight: 600; color: var(--accent); background: #fff; border: 1px solid var(--accent); border-radius: .5rem; cursor: pointer; text-decoration: none; }
+button, a.main, a.button { display: inline-block; padding: .625rem 1.25rem; font: inherit; font-weight: 600; color: var(--accent); background: #fff; border: 1px solid var(--accent); border-radius: .5rem; cursor: pointer; text-decoration: none; }
 .main { color: #fff; background: var(--accent); }
 button.main, a.main { color: #fff; background: var(--accent); }
 button:hover { background: var(--wash); }

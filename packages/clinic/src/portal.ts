@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import type { SwitchAnswer, SwitchDialog, SwitchReport } from '@hmcp/agent';
 import { AuthorityUnavailable, type Grant, type SmartClient, smartClient } from '@hmcp/auth';
 import { HmcpError } from '@hmcp/core';
 import { type Deployment, deploy, type Listening, type PartyConfig } from './deployment.js';
@@ -10,10 +11,11 @@ import { type Banner, Visit, VisitEnded } from './visit.js';
 export const PORTAL_SCOPE =
   'launch/patient openid fhirUser offline_access patient/hmcp:read patient/hmcp:write patient/Patient.rs patient/Observation.rs patient/MedicationRequest.rs hmcp:context.switch hmcp:context.participate';
 
-/** A sign-in under way. `secret` is the cookie of the browser that began it. */
+/** A sign-in under way. `secret` is the cookie of the browser that began it, `visit` the visit it is to switch. */
 interface Login {
   readonly secret: string;
   readonly begun: number;
+  readonly visit?: string | undefined;
   finish(callbackUrl: string): Promise<Grant>;
 }
 
@@ -65,6 +67,8 @@ export async function servePortal(config: PartyConfig): Promise<Listening> {
 const MOST_OPEN = 100;
 const LOGIN_SECONDS = 600;
 const MOST_FORM_BYTES = 16_384;
+/** What a page of an open chart may send. */
+const FORMS: ReadonlySet<string> = new Set(['/ask', '/results', '/draft', '/sign', '/confirm', '/close']);
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 const SAY = {
@@ -78,6 +82,10 @@ const SAY = {
   unreadable: 'The chart could not be read, so nobody could say whose it is. Nothing was opened.',
   unavailable: 'The authorization server does not answer. Nothing was asked; try again.',
   tooLong: 'The form was too long. Nothing was asked.',
+  switchOver: 'That switch is over. The chart that is open is shown above.',
+  committed: 'You are now on the patient shown above.',
+  stayed: 'You are still on the patient shown above. Nothing was lost.',
+  pending: 'Nobody can say yet whether the switch happened. Nothing is shown until it is known.',
 } as const;
 
 class Portal {
@@ -85,6 +93,7 @@ class Portal {
   readonly #smart: SmartClient;
   readonly #origin: string;
   readonly #secure: string;
+  readonly #managed: { readonly manager?: string; readonly participants?: readonly string[] };
   readonly #logins = new Map<string, Login>();
   /** By the cookie of the browser. */
   readonly #visits = new Map<string, Visit>();
@@ -92,6 +101,8 @@ class Portal {
   constructor(deployment: Deployment) {
     this.#deployment = deployment;
     const { config } = deployment;
+    const [manager] = config.managers;
+    this.#managed = manager === undefined ? {} : { manager: manager.resource, participants: config.participants };
     const url = new URL(config.publicUrl);
     this.#origin = url.origin;
     this.#secure = url.protocol === 'https:' ? '; Secure' : '';
@@ -110,19 +121,28 @@ class Portal {
     const visit = key === undefined ? undefined : this.#visits.get(key);
     const json = request.headers.accept === 'application/json';
     if (url === undefined) return say(404, SAY.unknown, { json });
-    if (request.method === 'GET' && url.pathname === '/') return page(200, portalPage({ visit }));
+    if (request.method === 'GET' && url.pathname === '/')
+      return json && visit ? jsonAnswer(200, state(visit)) : page(200, portalPage({ visit }));
     if (request.method === 'GET' && url.pathname === '/launch') return this.#launch();
+    if (request.method === 'GET' && url.pathname === '/switch')
+      return visit ? this.#launch(key) : say(401, SAY.signInFirst, { json });
     if (request.method === 'GET' && url.pathname === '/callback') return this.#callback(url, request, key);
     const { origin } = request.headers;
-    const known = url.pathname === '/ask' || url.pathname === '/close';
-    if (request.method !== 'POST' || !known || (origin !== undefined && origin !== this.#origin))
+    if (request.method !== 'POST' || !FORMS.has(url.pathname) || (origin !== undefined && origin !== this.#origin))
       return say(404, SAY.unknown, { visit, json });
     if (visit === undefined || key === undefined) return say(401, SAY.signInFirst, { json });
     const form = await readForm(request);
     if (form === undefined) return say(413, SAY.tooLong, { visit, json });
     // Two tabs share a cookie: what is asked on a page is asked about the chart that page showed, or not at all.
     if (form.get('page') !== visit.page) return say(409, SAY.otherPage, { visit, json });
-    return url.pathname === '/ask' ? this.#ask(visit, key, form, json) : this.#close(visit, key);
+    switch (url.pathname) {
+      case '/close':
+        return this.#close(visit, key);
+      case '/confirm':
+        return this.#confirm(visit, form, json);
+      default:
+        return this.#ask(visit, key, url.pathname, form, json);
+    }
   }
 
   async close(): Promise<void> {
@@ -130,7 +150,7 @@ class Portal {
   }
 
   /** Each sign-in has a cookie of its own, new, whatever the browser brought. */
-  async #launch(): Promise<Answer> {
+  async #launch(visit?: string): Promise<Answer> {
     let begun: Awaited<ReturnType<SmartClient['begin']>>;
     try {
       begun = await this.#smart.begin({ launch: 'patient', scope: PORTAL_SCOPE });
@@ -139,7 +159,7 @@ class Portal {
     }
     if (this.#logins.size >= MOST_OPEN) this.#logins.delete(this.#logins.keys().next().value ?? '');
     const secret = crypto.randomUUID();
-    this.#logins.set(begun.state, { secret, begun: Date.now(), finish: begun.finish });
+    this.#logins.set(begun.state, { secret, begun: Date.now(), visit, finish: begun.finish });
     const set = `${loginCookie(begun.state)}=${secret}; Path=/callback; Max-Age=${LOGIN_SECONDS}; HttpOnly; SameSite=Lax${this.#secure}`;
     return { status: 302, location: begun.url, cookies: [set] };
   }
@@ -162,18 +182,52 @@ class Portal {
       await grant.revoke().catch(() => undefined);
       return { ...say(502, SAY.unreadable, {}), cookies: [forget] };
     }
+    const switching = login.visit === undefined ? undefined : this.#visits.get(login.visit);
+    if (login.visit !== undefined) {
+      if (switching === undefined || key !== login.visit) {
+        await grant.revoke().catch(() => undefined);
+        return { ...say(401, SAY.signInFirst, {}), cookies: [forget] };
+      }
+      await switching.beginSwitch(grant, banner);
+      return { status: 303, location: '/', cookies: [forget] };
+    }
     // A new sign-in gets a new visit; the old one of this browser, and its patient, end here.
     await this.#end(key);
     if (this.#visits.size >= MOST_OPEN) await this.#end(this.#visits.keys().next().value);
     const id = crypto.randomUUID();
-    this.#visits.set(id, await Visit.open({ agent: this.#deployment.agent, grant, banner }));
+    this.#visits.set(id, await Visit.open({ agent: this.#deployment.agent, grant, banner, ...this.#managed }));
     const set = `visit=${id}; Path=/; HttpOnly; SameSite=Lax${this.#secure}`;
     return { status: 303, location: '/', cookies: [forget, set] };
   }
 
-  async #ask(visit: Visit, key: string, form: URLSearchParams, json: boolean): Promise<Answer> {
+  /** The person's answer to the dialog of a switch. */
+  async #confirm(visit: Visit, form: URLSearchParams, json: boolean): Promise<Answer> {
+    const { switch: id = '', page: _, do: verb, ...typed } = Object.fromEntries(form);
+    const step = await visit.answerSwitch(id, verb === 'confirm' ? readAnswer(visit.switching?.dialog, typed) : 'decline');
+    if (json)
+      return jsonAnswer(
+        step === undefined ? 409 : 200,
+        step && 'report' in step ? { report: told(step.report), ...state(visit) } : state(visit),
+      );
+    if (step === undefined) return say(409, SAY.switchOver, { visit });
+    if ('dialog' in step) return page(200, portalPage({ visit }));
+    const { result } = step.report;
+    const message = result === 'committed' ? SAY.committed : result === 'pending' ? SAY.pending : SAY.stayed;
+    return page(200, portalPage({ visit, message }));
+  }
+
+  async #ask(visit: Visit, key: string, path: string, form: URLSearchParams, json: boolean): Promise<Answer> {
     const reason = form.get('reason') ?? '';
+    const field = (name: string): string => form.get(name) ?? '';
     try {
+      if (path === '/results') return jsonAnswer(200, await visit.results(field('laboratory')));
+      if (path === '/draft')
+        return this.#drafted(
+          visit,
+          await visit.draft({ kind: field('kind') === 'medication' ? 'medication' : 'service', text: field('text') }),
+          json,
+        );
+      if (path === '/sign') return this.#signed(visit, await visit.sign(field('draft')), json);
       const assessment = await visit.ask({ reason, laboratory: form.get('laboratory') || undefined });
       return json ? jsonAnswer(200, assessment) : page(200, portalPage({ visit, reason, assessment }));
     } catch (error) {
@@ -188,6 +242,14 @@ class Portal {
     }
   }
 
+  #drafted(visit: Visit, drafted: { draft: string }, json: boolean): Answer {
+    return json ? jsonAnswer(200, drafted) : page(200, portalPage({ visit, drafted: drafted.draft }));
+  }
+
+  #signed(visit: Visit, signed: { order: string }, json: boolean): Answer {
+    return json ? jsonAnswer(200, signed) : page(200, portalPage({ visit, message: 'The order is signed.' }));
+  }
+
   async #close(visit: Visit, key: string): Promise<Answer> {
     this.#visits.delete(key);
     await visit.close();
@@ -200,6 +262,31 @@ class Portal {
     this.#visits.delete(key);
     await visit.close();
   }
+}
+
+/** What a program sees of a visit: which page is open, its epoch, and the fields of a dialog; nobody's name. */
+function state({ page: open, session, switching }: Visit): object {
+  const dialog = switching?.dialog;
+  return {
+    page: open,
+    epoch: session.epoch,
+    ...(switching && dialog ? { switching: { id: switching.id, round: dialog.round, fields: dialog.fields } } : {}),
+  };
+}
+
+/** What the person typed, as each field of the dialog has it; fields it does not have are left out. */
+function readAnswer(dialog: SwitchDialog | undefined, typed: Readonly<Record<string, string>>): SwitchAnswer {
+  const values = (dialog?.fields ?? []).map(({ name, kind }): [string, string | number | boolean] => {
+    const value = typed[name] ?? '';
+    return [name, kind === 'yes-no' ? value === 'true' : kind === 'number' ? Number(value) : value.trim()];
+  });
+  return Object.fromEntries(values);
+}
+
+/** The end of a switch without what a callback threw. */
+function told({ error, ...report }: SwitchReport): object {
+  const refusal = HmcpError.from(error);
+  return { ...report, ...(refusal ? { code: refusal.code, check: refusal.check } : {}) };
 }
 
 /** Name and birth date of the patient the grant is for; read with the grant's own token. @throws when they cannot be read */
