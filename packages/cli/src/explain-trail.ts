@@ -1,7 +1,6 @@
-import { basename } from 'node:path';
-import { type BrokenAudit, plainText, type StoredRecord, verifyAudit } from '@hmcp/audit';
+import { type BrokenAudit, plainText, type StoredRecord } from '@hmcp/audit';
 import { type AuditEventName, ERRORS, isHmcpErrorCode } from '@hmcp/core';
-import { auditLogsAt } from './audit-logs.js';
+import { auditLogsAt, partyOf, verifyLog } from './audit-logs.js';
 import { explainCode } from './explain-code.js';
 
 /** One decision and the party whose log it stands in. */
@@ -35,8 +34,8 @@ export async function readTrail(state: string, id: string): Promise<Trail> {
   const steps: Step[] = [];
   const tampered: BrokenAudit[] = [];
   for (const file of files) {
-    const party = basename(file, '.jsonl');
-    const verdict = await verifyAudit(file, {
+    const party = partyOf(file);
+    const verdict = await verifyLog(file, {
       onRecord: (record) => {
         const named = [record.intent, record.txn].filter((known) => known?.startsWith(id));
         if (named.length === 0 || steps.length >= MOST_STEPS) return;

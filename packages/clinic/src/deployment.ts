@@ -101,6 +101,7 @@ export async function deploy(config: PartyConfig): Promise<Deployment> {
     pseudonymKey: config.pseudonymKey,
     tokens,
     outbound: agent,
+    managers: config.managers,
     log,
   };
   return {

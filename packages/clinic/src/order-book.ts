@@ -34,10 +34,18 @@ export interface OrderBook {
    * @throws {OrderBookError} `other`, `full`
    */
   draft(wanted: Pick<Draft, 'kind' | 'text'>, context: OrderContext): Promise<Draft>;
+  /**
+   * The draft this act made already; `undefined` when {@link draft} would make one.
+   * @throws {OrderBookError} as {@link draft}
+   */
+  made(wanted: Pick<Draft, 'kind' | 'text'>, context: OrderContext): Draft | undefined;
   /** What may be signed for this patient in this session. */
   drafts(context: Pick<OrderContext, 'pk' | 'session'>): readonly Draft[];
-  /** True when {@link sign} would not refuse now. @throws {OrderBookError} as {@link sign} */
-  check(draft: string, context: OrderContext): void;
+  /**
+   * What this act signed already; `undefined` when {@link sign} would sign now.
+   * @throws {OrderBookError} as {@link sign}
+   */
+  signedBy(draft: string, context: OrderContext): Draft['signed'];
   /**
    * Signs a draft of this patient; the same act signs once.
    * @throws {OrderBookError} `unknown`, `signed`
@@ -107,8 +115,12 @@ export async function openOrderBook(options: {
         await write({ event: 'drafted', draft, pk, intent, kind, text, ...(session ? { session } : {}), at: now() });
         return found(drafts.get(draft) ?? 'unknown');
       }),
+    made: (wanted, context) => {
+      const made = draftOf(drafts, context, wanted);
+      return made === undefined ? undefined : found(made);
+    },
     drafts: (context) => draftsFor(drafts, context),
-    check: (draft, context) => void found(signable(drafts, draft, context)),
+    signedBy: (draft, context) => found(signable(drafts, draft, context)).signed,
     sign: (draft, context) =>
       inTurn(async () => {
         const { signed } = found(signable(drafts, draft, context));

@@ -1,6 +1,6 @@
 import { HmcpError, isSealed, patientKey, SealClaims } from '@hmcp/core';
 import { currentScope, type RequestScope } from '@hmcp/core/request-scope';
-import { type AgentDefinition, createHmcpHandler, defineAgent, type PatientToolContext, patientTool } from '@hmcp/server';
+import { type AgentDefinition, createHmcpHandler, defineAgent, patientTool } from '@hmcp/server';
 import { McpServer } from '@modelcontextprotocol/server';
 import { draftOrder, listDrafts, signOrder } from './contracts.js';
 import { type OrderBook, OrderBookError } from './order-book.js';
@@ -15,23 +15,21 @@ export function orders(book: OrderBook): AgentDefinition {
     createHmcpHandler(() => {
       const server = new McpServer({ name: 'orders', version: '1.0.0' });
 
-      patientTool(server, draftOrder, async ({ kind, text }, tool) => {
+      patientTool(server, draftOrder, async ({ kind, text }, { effect }) => {
         const scope = scopeHere();
         const context = await orderContext(scope, env.pseudonymKey);
-        const key = `draft:${context.intent}`;
-        const { draft, state } = await refusing(scope, () =>
-          effectOf(tool, scope)(key, () => book.draft({ kind, text }, context)),
-        );
+        const wanted = { kind, text };
+        const { draft, state } = book.made(wanted, context) ?? (await effect('draft', () => book.draft(wanted, context)));
         return { draft, saved: state !== 'unsaved' };
       });
 
-      patientTool(server, signOrder, async ({ draft }, tool) => {
+      patientTool(server, signOrder, async ({ draft }, { effect }) => {
         const scope = scopeHere();
         const context = await orderContext(scope, env.pseudonymKey);
-        const signed = await refusing(scope, () => {
-          book.check(draft, context);
-          return effectOf(tool, scope)(`sign:${draft}`, () => book.sign(draft, context));
-        });
+        const signed = await refusing(
+          scope,
+          async () => book.signedBy(draft, context) ?? (await effect(draft, () => book.sign(draft, context))),
+        );
         return { order: signed.order, signedAt: new Date(signed.at).toISOString() };
       });
 
@@ -49,16 +47,6 @@ export function orders(book: OrderBook): AgentDefinition {
       return server;
     }, env),
   );
-}
-
-type Effect = <T>(key: string, fn: () => Promise<T>) => Promise<T>;
-
-/** Without a way to hold a permit nothing is changed. */
-function effectOf(tool: PatientToolContext & { readonly effect?: Effect }, { facts: { by, hop } }: RequestScope): Effect {
-  const { effect } = tool;
-  if (effect === undefined)
-    throw new HmcpError(42802, { by, hop, check: 'permit' }, { reason: 'no permits are handed out here' });
-  return effect;
 }
 
 function scopeHere(): RequestScope {

@@ -68,7 +68,7 @@ describe('an order book', () => {
       const before = await readFile(file, 'utf8');
       const b = { ...a, pk: 'pk-b', intent: 'i2', session: { sid: 's1', epoch: 5 } };
       await expect(book.sign(draft, b)).rejects.toMatchObject({ fault: 'unknown' });
-      expect(() => book.check(draft, b)).toThrow(expect.objectContaining({ fault: 'unknown' }));
+      expect(() => book.signedBy(draft, b)).toThrow(expect.objectContaining({ fault: 'unknown' }));
       expect(await readFile(file, 'utf8')).toBe(before);
     });
   });

@@ -8,6 +8,7 @@ export type { Message } from './messages.js';
 export { type ManagedClient, mcpParticipants, type ParticipantLink, type Reply } from './participants.js';
 export type { Session } from './session-row.js';
 export { type MemoryStore, memoryStore } from './store/memory.js';
+export { readSessions } from './store/read-sessions.js';
 export { openSqliteStore, type SqliteStoreOptions } from './store/sqlite.js';
 export { type ContextStore, StoreUnavailable } from './store.js';
 export { TIMING, type Timing } from './timing.js';
