@@ -6,6 +6,7 @@ export class ByteCounter {
   readonly #markers: readonly Buffer[];
   readonly #bytes = new Map<string, number>();
   #requests = 0;
+  #resting = false;
 
   /** Watches for one patient: ids of all their resources, names and identifiers. */
   constructor(records: Records, patient: string) {
@@ -24,9 +25,14 @@ export class ByteCounter {
   /** Counts one exchange. */
   readonly see = ({ to, responseBody }: RecordedExchange): void => {
     this.#requests += 1;
-    if (!this.#markers.some((marker) => responseBody.includes(marker))) return;
+    if (this.#resting || !this.#markers.some((marker) => responseBody.includes(marker))) return;
     this.#bytes.set(to, (this.#bytes.get(to) ?? 0) + responseBody.length);
   };
+
+  /** Counts no more bytes: from now on the watched patient is the one in context. */
+  rest(): void {
+    this.#resting = true;
+  }
 
   /** True when anything of the watched patient stands in the text. */
   holds(text: string): boolean {

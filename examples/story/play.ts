@@ -5,15 +5,20 @@ import { fileURLToPath } from 'node:url';
 import { type ExtraParty, startWorld, type World, WorldError } from '@hmcp/cli/world';
 import { chooseCharts, type Records, RecordsError, recordsOf, TooFewCharts } from '@hmcp/clinic';
 import { ByteCounter } from './byte-counter.js';
+import { ManagerTrail } from './manager-trail.js';
 import { Expectations } from './expectations.js';
 import { audited } from './scene-audit.js';
 import { chain } from './scene-chain.js';
 import { danger } from './scene-danger.js';
 import { launch } from './scene-launch.js';
+import { fences } from './scene-fences.js';
 import { refusals } from './scene-refusals.js';
+import { seals } from './scene-seals.js';
+import { switched } from './scene-switch.js';
 import type { Stage } from './stage.js';
 import type { Teller } from './teller.js';
 import { Trail } from './trail.js';
+import { Wire } from './wire.js';
 
 /** How the story is played. */
 export interface PlayOptions {
@@ -46,6 +51,8 @@ export async function play({ teller, data: folder, keep }: PlayOptions): Promise
 
   const state = await mkdtemp(join(tmpdir(), 'hmcp-story-'));
   const counter = new ByteCounter(records, b.patient.id);
+  const wire = new Wire();
+  const watching = [counter.see, wire.see];
   const expectations = new Expectations(teller, state);
   const stop = new AbortController();
   const interrupt = (): void => stop.abort();
@@ -61,11 +68,26 @@ export async function play({ teller, data: folder, keep }: PlayOptions): Promise
       closedTo: [a.patient.id],
       extras: EXTRAS,
       logLevel: 'error',
-      record: counter.see,
+      record: (exchange) => {
+        for (const see of watching) see(exchange);
+      },
       signal: stop.signal,
     });
     const { facts } = world;
-    const stage = { teller, expectations, facts, records, a: a.patient, b: b.patient, counter, trail: new Trail(facts) };
+    const stage: Stage = {
+      teller,
+      expectations,
+      facts,
+      records,
+      a: a.patient,
+      b: b.patient,
+      counter,
+      trail: new Trail(facts),
+      managerTrail: new ManagerTrail(facts.manager.store),
+      wire,
+      world,
+      watch: ({ see }) => watching.push(see),
+    };
     const source = data === undefined ? 'shipped' : 'folder';
     const ended = await Promise.race([scenes(stage, began, source), world.failed, whenAborted(stop.signal)]);
     if (ended === 'stopped') return STOPPED;
@@ -104,6 +126,16 @@ const EXTRAS: readonly ExtraParty[] = [
     audits: false,
   },
   { name: 'night-lab', module: program('night-lab'), scope: 'patient/Observation.rs', calledBy: ['triage'] },
+  { name: 'slow-lab', module: program('slow-lab'), scope: 'patient/Observation.rs', calledBy: ['portal'] },
+  {
+    name: 'bedside-lab',
+    module: program('bedside-lab'),
+    scope: 'patient/Observation.rs',
+    calledBy: ['triage'],
+    childOf: 'triage',
+  },
+  { name: 'held-orders', module: program('held-orders'), scope: 'patient/hmcp:write', effector: true },
+  { name: 'note-reader', module: program('note-reader'), scope: 'patient/hmcp:read' },
 ];
 
 /** Every scene, then the end card. */
@@ -118,6 +150,9 @@ async function scenes(stage: Stage, began: number, source: 'shipped' | 'folder')
   await chain(stage, launched);
   await refusals(stage, launched);
   const verified = await audited(stage);
+  await seals(stage, launched);
+  await switched(stage, launched);
+  await fences(stage, launched);
 
   const leaked = PROTECTED.reduce((sum, party) => sum + counter.bytes(party), 0);
   expectations.equal('bytes of the other patient that left a protected hop', leaked, 0);

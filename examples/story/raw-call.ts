@@ -2,6 +2,7 @@
 export interface RawAnswer {
   readonly status: number;
   readonly text: string;
+  readonly result?: { readonly structuredContent?: unknown } | undefined;
   readonly error?:
     | { readonly code: number; readonly data?: { readonly check?: string; readonly by?: string; readonly hop?: number } }
     | undefined;
@@ -38,14 +39,14 @@ export async function rawCall(options: {
     signal: AbortSignal.timeout(20_000),
   });
   const text = await response.text();
-  return { status: response.status, text, error: errorOf(text) };
+  return { status: response.status, text, ...messageOf(text) };
 }
 
-function errorOf(text: string): RawAnswer['error'] {
+function messageOf(text: string): Pick<RawAnswer, 'result' | 'error'> {
   try {
-    const { error } = JSON.parse(text) as { error?: RawAnswer['error'] };
-    return typeof error === 'object' ? error : undefined;
+    const { result, error } = JSON.parse(text) as Pick<RawAnswer, 'result' | 'error'>;
+    return { result, error: typeof error === 'object' ? error : undefined };
   } catch {
-    return undefined;
+    return {};
   }
 }

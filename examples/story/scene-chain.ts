@@ -2,19 +2,32 @@ import { Assessment, outOfRangeResults } from '@hmcp/clinic';
 import type { Launched } from './scene-launch.js';
 import type { Stage } from './stage.js';
 
-/** Asks the portal as the person's browser does. */
-export async function askPortal(
+/** An answer of the portal. */
+export interface PortalAnswer {
+  readonly status: number;
+  readonly body: unknown;
+  readonly text: string;
+}
+
+/** Sends a form of the portal's pages as the person's browser does. */
+export async function postPortal(
   { facts }: Stage,
-  { visit: { cookie, page } }: Launched,
+  { cookie, page }: Launched['visit'],
+  path: string,
   form: Record<string, string>,
-): Promise<{ status: number; body: unknown; text: string }> {
-  const response = await fetch(`${facts.portal}/ask`, {
+): Promise<PortalAnswer> {
+  const response = await fetch(`${facts.portal}${path}`, {
     method: 'POST',
     headers: { cookie, accept: 'application/json', 'content-type': 'application/x-www-form-urlencoded' },
     body: new URLSearchParams({ page, ...form }),
   });
   const text = await response.text();
   return { status: response.status, body: JSON.parse(text), text };
+}
+
+/** Asks triage through the portal. */
+export function askPortal(stage: Stage, { visit }: Pick<Launched, 'visit'>, form: Record<string, string>): Promise<PortalAnswer> {
+  return postPortal(stage, visit, '/ask', form);
 }
 
 /** Scene 2: portal asks triage; triage asks labs and medications by itself; every hop checks for itself. */

@@ -73,7 +73,8 @@ interface Expected {
   readonly check: string;
 }
 
-async function refuse(
+/** Tells one refused request, and checks its code, its check and that it names nobody. */
+export async function refuse(
   { teller, expectations, counter, a, trail }: Stage,
   what: string,
   answer: RawAnswer,

@@ -2,7 +2,7 @@ import type { WriteStream } from 'node:tty';
 
 /** One event of the story, as `--json` prints it. Never a value, a name or an id of a patient. */
 export interface StoryEvent {
-  readonly type: 'ready' | 'launch' | 'call' | 'hop' | 'refused' | 'audit' | 'done';
+  readonly type: 'ready' | 'launch' | 'call' | 'hop' | 'refused' | 'audit' | 'vote' | 'switch' | 'dropped' | 'done';
   readonly [member: string]: unknown;
 }
 
