@@ -84,6 +84,7 @@ export async function createContextManager(options: ContextManagerOptions): Prom
   const { resource, trustDomain, store, clients, log, clock = systemClock } = options;
   const issuer = options.issuer ?? new URL(resource).origin;
   check(options);
+  const timing = timingOf(options.timing);
   const now = (): number => clock.now();
   const signer = await createSealSigner({ issuer, trustDomain, key: options.sealKey, now });
   const onFailure = (err: unknown): void => log?.error({ err }, 'a request could not be decided');
@@ -93,7 +94,7 @@ export async function createContextManager(options: ContextManagerOptions): Prom
   const sessions = new Sessions({
     store,
     clock,
-    timing: timingOf(options.timing),
+    timing,
     self: { by: resource },
     tell: (message) => {
       const told = tell(message)

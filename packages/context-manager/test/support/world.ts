@@ -45,7 +45,8 @@ export function portal(patient: string, more: Claims = {}): Claims {
 /** An agent behind the portal, with the person's token. */
 export function agent(clientId: string, patient: string, more: Claims = {}): Claims {
   const scope = 'hmcp:context.participate patient/Observation.rs';
-  const record = { jti: 'j0', client_id: 'portal', aud: `https://${clientId}.example/mcp`, scope };
+  const wide = 'hmcp:context.switch hmcp:context.participate patient/*.cruds';
+  const record = { jti: 'j0', client_id: 'portal', aud: `https://${clientId}.example/mcp`, scope: wide };
   const chain = [record];
   return { sub: 'alice', client_id: clientId, scope, patient, act: { sub: clientId }, __hmcp: { v: 1, chain }, ...more };
 }
