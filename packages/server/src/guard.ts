@@ -1,16 +1,29 @@
-import { CLIENT_NOTIFICATIONS, HmcpError, type Refusal } from '@hmcp/core';
+import { CLIENT_NOTIFICATIONS, type Decision, HmcpError, isSealed, methodClass, type Refusal, type SealClaims } from '@hmcp/core';
 import { outsideScope } from '@hmcp/core/request-scope';
 import type { JSONRPCMessage, MessageExtraInfo, Transport, TransportSendOptions } from '@modelcontextprotocol/server';
 import { admit, type Inbound } from './admission.js';
-import { type Admitted, atExpiry, bind, handlerParams, intentOf, invalidArguments, publicAuthInfo } from './admitted.js';
+import {
+  type Admitted,
+  atExpiry,
+  type Bound,
+  bind,
+  handlerParams,
+  intentOf,
+  invalidArguments,
+  publicAuthInfo,
+} from './admitted.js';
 import { describe, makeDurable, type RecordBase } from './audit.js';
 import type { AgentEnv } from './define-agent.js';
+import { allowEffects } from './effects.js';
 import { type Exchange, exchangeOf, gatedExchange, HANDSHAKE } from './exchange.js';
+import { fenceOf } from './fence.js';
 import { decideListen } from './listen.js';
 import { isJsonObject, type Json, type Message, metaOf } from './message.js';
 import { isInRequest, noticeInRequest, noticeOutside } from './notifications.js';
 import type { Declarations } from './operations.js';
+import { obtainPermit, permitOperation } from './permit-hold.js';
 import { release } from './release.js';
+import { answerManager, type SwitchAnswer } from './switch-messages.js';
 import { refusalOnWire, scrub, type WireError, wireError } from './wire-error.js';
 
 /** What a guard decides by. */
@@ -22,6 +35,9 @@ export interface GuardOptions {
   /** On a pipe: the token that pins the whole process to one patient. */
   readonly accessToken?: string | undefined;
 }
+
+/** Present in every request of revision 2026-07-28 and later. */
+const REVISION = 'io.modelcontextprotocol/protocolVersion';
 
 type Id = string | number;
 type Deliver = (message: unknown, extra?: MessageExtraInfo) => void;
@@ -71,8 +87,8 @@ class TransportGuard {
   readonly #admitted = new Map<Id, Admitted>();
   /** Open `subscriptions/listen` requests of a pipe, which the SDK never answers but with a notification. */
   readonly #listening = new Map<Id, { readonly uris: ReadonlySet<string>; end(): void }>();
-  /** URIs a 2025-era client subscribed to, and until when (milliseconds). */
-  readonly #subscribed = new Map<string, number>();
+  /** URIs a 2025-era client subscribed to: until when (milliseconds), and in which session and epoch. */
+  readonly #subscribed = new Map<string, { readonly until: number; readonly seal: SealClaims | undefined }>();
 
   constructor(transport: Transport, options: GuardOptions) {
     this.#options = options;
@@ -228,37 +244,110 @@ class TransportGuard {
     }
     if (method === 'subscriptions/listen') return this.#listen(message, asked, exchange, extra, deliver);
     const inbound: Inbound = { ...asked, ...this.#options.declarations().forRequest(method, params) };
-    const decision = await admit(inbound, this.#env);
+    const { decision, seal } = await admit(inbound, this.#env);
     const context = decision.verdict === 'serve' ? decision.context : undefined;
-    const record = { ...(await describe(inbound, this.#env, context)), intent };
+    const record = { ...(await describe(inbound, this.#env, context, seal)), intent };
     if (decision.verdict === 'refuse') return this.#refuse(message.id, decision.refusal, record, inbound, exchange);
+    if (methodClass(method) === 'switch') return this.#answerManager(message.id, inbound, record, exchange);
     const invalid = invalidArguments(inbound.operation, method, params);
     if (invalid !== undefined) {
       const reason = 'arguments do not satisfy the declared input';
       await makeDurable(this.#env, { ...record, event: 'request.refused', outcome: 4, code: -32602, check: 'argument', reason });
       return this.#answer(message.id, { code: -32602, message: invalid });
     }
-    if (this.#deciding.get(message.id) === true) {
-      const reason = 'cancelled by the caller';
-      return makeDurable(this.#env, { ...record, event: 'request.refused', outcome: 4, reason });
-    }
-
     const bound = bind(inbound, decision, this.#env, exchange.signal);
-    const forget = bound ? atExpiry(token.expiresAt, this.#env, () => bound.scope.close()) : ignore;
+    const refused = await this.#permit(inbound, decision, bound);
+    const permit = bound?.permit;
     const served: RecordBase = {
       ...record,
       intent: bound?.scope.facts.envelope.intent.id ?? intent,
       ...(decision.context === undefined ? {} : { contextMethod: decision.contextMethod }),
-      ...(decision.effect ? { fence: 'none' as const } : {}),
+      ...(permit === undefined ? {} : { permit: permit.permit }),
+      ...(decision.effect && permit === undefined && refused === undefined ? { fence: 'none' as const } : {}),
     };
+    if (refused || bound?.isOver() || this.#deciding.get(message.id) === true) {
+      bound?.scope.close();
+      void permit?.close();
+      return this.#refuseLate(message.id, refused, bound, served, inbound, exchange);
+    }
+    if (bound) {
+      const operation = permitOperation(inbound);
+      allowEffects({ bound, operation, declared: decision.effect, record: served, env: this.#env });
+    }
+    const forget = bound ? atExpiry(token.expiresAt, this.#env, () => bound.scope.close()) : ignore;
     this.#admit(message, inbound, bound, served, () => {
       forget();
       bound?.scope.close();
+      void permit?.close();
     });
     const shown = { ...message, params: handlerParams(params, inbound.operation, context) };
     const handlerExtra: MessageExtraInfo = { ...extra, authInfo: publicAuthInfo(token) };
     if (bound) bound.scope.run(() => deliver(shown, handlerExtra));
     else deliver(shown, handlerExtra);
+  }
+
+  /** Obtains the permit of an effect in a session; the refusal, when there is none. */
+  async #permit(
+    inbound: Inbound,
+    decision: Extract<Decision, { verdict: 'serve' }>,
+    bound: Bound | undefined,
+  ): Promise<HmcpError | undefined> {
+    if (!decision.effect || decision.context === undefined || !bound?.seal) return undefined;
+    const { envelope } = decision;
+    if (envelope === undefined || !isSealed(envelope)) return undefined;
+    try {
+      bound.permit = await obtainPermit(inbound, envelope, bound, this.#env);
+      return undefined;
+    } catch (error) {
+      if (error instanceof HmcpError) return error;
+      throw error;
+    }
+  }
+
+  /** What was let through by its decision and not reached its handler: no permit, the epoch passed, or nobody waits any more. */
+  async #refuseLate(
+    id: Id,
+    refused: HmcpError | undefined,
+    bound: Bound | undefined,
+    record: RecordBase,
+    inbound: Inbound,
+    exchange: Exchange,
+  ): Promise<void> {
+    if (this.#deciding.get(id) === true) {
+      const reason = 'cancelled by the caller';
+      return makeDurable(this.#env, { ...record, event: 'request.refused', outcome: 4, reason });
+    }
+    if (bound?.isOver() || refused === undefined) {
+      const refusal = { kind: 'context', code: 40901, check: 'epoch', reason: 'the epoch passed meanwhile' } as const;
+      return this.#refuse(id, refusal, record, inbound, exchange);
+    }
+    return this.#relay(id, refused, record);
+  }
+
+  /** A refusal that another party made, or that was made for it: as it came. */
+  async #relay(id: Id, refusal: HmcpError, record: RecordBase): Promise<void> {
+    const { code, check, data } = refusal;
+    const own = data.by === this.#env.resource;
+    const said = own ? { reason: refusal.reason } : { peer: data.by, reason: 'the context manager refused' };
+    await makeDurable(this.#env, { ...record, ...said, event: 'request.refused', outcome: 4, code, check });
+    await this.#answer(id, wireError(refusal));
+  }
+
+  /** Messages of a manager are answered here; no handler of the factory's ever sees one. @see protocol section 6 */
+  async #answerManager(id: Id, inbound: Inbound, record: RecordBase, exchange: Exchange): Promise<void> {
+    let answer: SwitchAnswer;
+    try {
+      answer = await answerManager(inbound, this.#env);
+    } catch (error) {
+      if (error instanceof HmcpError) return this.#relay(id, error, record);
+      throw error;
+    }
+    const described = { ...record, ...answer.said };
+    if ('refusal' in answer) return this.#refuse(id, answer.refusal, described, inbound, exchange);
+    await makeDurable(this.#env, { ...described, event: 'request.served', outcome: 0 });
+    // Revision 2026-07-28 says of every result what kind it is.
+    const kind = REVISION in metaOf(inbound.params) ? { resultType: 'complete' } : {};
+    await this.#write({ jsonrpc: '2.0', id, result: { ...answer.result, ...kind } });
   }
 
   #admit(
@@ -281,16 +370,25 @@ class TransportGuard {
     deliver: Deliver,
   ): Promise<void> {
     const decision = await decideListen(asked, this.#env, this.#options.declarations());
+    const { seal } = decision;
     const context = decision.verdict === 'serve' ? decision.context : undefined;
-    const record = { ...(await describe(asked, this.#env, context)), intent: intentOf(asked.params) };
+    const record = { ...(await describe(asked, this.#env, context, seal)), intent: intentOf(asked.params) };
     if (decision.verdict === 'refuse') return this.#refuse(message.id, decision.refusal, record, asked, exchange);
     await makeDurable(this.#env, { ...record, event: 'request.served', outcome: 0 });
-    const forget = atExpiry(asked.token.expiresAt, this.#env, () => {
-      this.#listening.delete(message.id);
+    const stop = (): void => {
+      if (!this.#listening.delete(message.id)) return;
       deliver({ jsonrpc: '2.0', method: 'notifications/cancelled', params: { requestId: message.id } });
-    });
-    this.#listening.set(message.id, { uris: decision.uris, end: forget });
+    };
+    const forget = atExpiry(asked.token.expiresAt, this.#env, stop);
+    const leave = seal === undefined ? ignore : fenceOf(this.#env).epochs.enter(seal, { epoch: seal.epoch, end: stop });
+    const end = (): void => {
+      forget();
+      leave();
+    };
+    this.#listening.set(message.id, { uris: decision.uris, end });
     deliver({ ...message, params: handlerParams(asked.params, undefined, undefined) }, withoutAuth(extra));
+    // It passed while this was decided.
+    if (seal !== undefined && fenceOf(this.#env).epochs.passed(seal)) stop();
   }
 
   async #refuse(id: Id, refusal: Refusal, record: RecordBase, inbound: Inbound, exchange: Exchange): Promise<void> {
@@ -332,11 +430,13 @@ class TransportGuard {
     }
   }
 
-  /** What a 2025-era client subscribed to may be announced to it while its token lives. */
-  #remember({ inbound }: Admitted): void {
+  /** What a 2025-era client subscribed to may be announced to it while its token lives and its epoch stands. */
+  #remember({ inbound, bound }: Admitted): void {
     const { uri } = inbound.params;
     if (typeof uri !== 'string' || inbound.token === undefined) return;
-    if (inbound.method === 'resources/subscribe') this.#subscribed.set(uri, inbound.token.expiresAt * 1000);
+    if (inbound.method === 'resources/subscribe') {
+      this.#subscribed.set(uri, { until: inbound.token.expiresAt * 1000, seal: bound?.seal });
+    }
     if (inbound.method === 'resources/unsubscribe') this.#subscribed.delete(uri);
   }
 
@@ -354,7 +454,9 @@ class TransportGuard {
 
   #isWatched(uri: string): boolean {
     if ([...this.#listening.values()].some(({ uris }) => uris.has(uri))) return true;
-    return (this.#env.now ?? Date.now)() < (this.#subscribed.get(uri) ?? 0);
+    const { until = 0, seal } = this.#subscribed.get(uri) ?? {};
+    if (seal !== undefined && fenceOf(this.#env).epochs.passed(seal)) return false;
+    return (this.#env.now ?? Date.now)() < until;
   }
 
   async #answer(id: Id, error: WireError): Promise<void> {

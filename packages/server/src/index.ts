@@ -14,6 +14,6 @@ export { MAX_BODY_BYTES, MAX_DEPTH } from './message.js';
 export { isMetadataPath, serveMetadata } from './metadata.js';
 export { type PatientToolContext, patientTool } from './patient-tool.js';
 export { nodeListener, type Served, type ServeOptions, serve } from './serve.js';
-export { type StdioOptions, serveStdio } from './stdio.js';
 export { interceptConnect } from './server-of.js';
+export { type StdioOptions, serveStdio } from './stdio.js';
 export { scrub, type WireError, wireError } from './wire-error.js';
