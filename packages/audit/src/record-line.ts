@@ -58,6 +58,7 @@ const MEMBERS: Readonly<Record<keyof AuditRecord | keyof SinkFacts, (value: unkn
   contextMethod: oneOf(['claim', 'envelope', 'header']),
   switchId: text(128),
   fromPk: text(64),
+  toPk: text(64),
   vote: oneOf(['accept', 'accept_with_warning', 'veto', 'cannot_follow']),
   level: oneOf(['C1', 'C2']),
   evicted: texts(32),

@@ -130,8 +130,13 @@ function readHeader(seal: string): JWSHeaderParameters {
 
 /** Selects whose keys to try, nothing else: the same claim is read again from the verified bytes. */
 function unverifiedIssuer(seal: string): string {
-  const claims = parseClaims(base64url.decode(seal.split('.')[1] ?? ''));
-  const { iss } = (claims ?? {}) as { iss?: unknown };
+  let payload: Uint8Array;
+  try {
+    payload = base64url.decode(seal.split('.')[1] ?? '');
+  } catch {
+    return refuse(40903, 'not a signed seal');
+  }
+  const { iss } = (parseClaims(payload) ?? {}) as { iss?: unknown };
   return typeof iss === 'string' ? iss : '';
 }
 

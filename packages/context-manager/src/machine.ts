@@ -160,7 +160,7 @@ export function begin(session: Session, proposal: Proposal, at: At): Step {
   return moved(session, { state: 'preparing', pending: next, rev: session.rev + 1 }, at, {
     event: 'switch.begun',
     switchId,
-    ...pks(session, parameters),
+    ...toPk(parameters),
   });
 }
 
@@ -287,7 +287,7 @@ function toDraining(session: Session, pending: Pending, at: At): Step {
     event: 'switch.confirmed',
     switchId: pending.switchId,
     ...(pending.level === undefined ? {} : { level: pending.level }),
-    ...pks(session, pending.parameters),
+    ...toPk(pending.parameters),
   });
 }
 
@@ -335,7 +335,7 @@ export function commit(session: Session, { switchId }: { readonly switchId: stri
     {
       event: 'switch.committed',
       switchId,
-      ...pks(session, parameters),
+      ...(session.subject === null ? {} : { fromPk: session.subject.pk }),
       ...(gone.length === 0 ? {} : { evicted: gone }),
       ...(pending.confirmedAt === undefined ? {} : { waitedMs: at.now - pending.confirmedAt }),
     },
@@ -408,11 +408,9 @@ function kindOf({ kind, target }: SwitchParameters, subject: Subject | null): Sw
   return samePerson(subject, target) ? 'encounter' : 'switch';
 }
 
-function pks(session: Session, { target }: SwitchParameters): { fromPk?: string; pk?: string } {
-  return {
-    ...(session.subject === null ? {} : { fromPk: session.subject.pk }),
-    ...(target === null ? {} : { pk: target.pk }),
-  };
+/** The patient a proposal goes to, as the audit names it. */
+function toPk({ target }: SwitchParameters): { toPk?: string } {
+  return target === null ? {} : { toPk: target.pk };
 }
 
 function emptyOutcome(switchId: string, kind: SwitchKind, result: SwitchOutcome['result'], epoch: number): SwitchOutcome {

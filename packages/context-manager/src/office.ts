@@ -72,7 +72,9 @@ export class Office {
   /** @throws {HmcpError} 40301 */
   async session(sid: string, caller: Caller): Promise<Session> {
     const session = await this.sessions.read(sid);
-    if (session === undefined) throw this.refusal(UNKNOWN_SESSION, caller);
+    // A token minted for a session is for that session.
+    const other = caller.token.sid !== undefined && caller.token.sid !== sid;
+    if (session === undefined || other) throw this.refusal(UNKNOWN_SESSION, caller);
     return session;
   }
 

@@ -53,10 +53,12 @@ export class Switching {
     const { sid, switchId, expectedEpoch } = args;
     const session = await office.session(sid, caller);
     office.demand(maySwitch(caller.token, session), caller);
-    const { subject, grantExpiresAt } = await office.authorize(args.target, caller);
+    // A right that is gone while the dialog is open ends the switch.
+    const lost = (error: unknown): Promise<never> => this.#lost(error, session, switchId, caller);
+    const { subject, grantExpiresAt } = await office.authorize(args.target, caller).catch(lost);
     const effectors = session.participants.some((clientId) => office.client(clientId)?.effector === true);
     const proposal: Proposal = { switchId, kind: 'switch', expectedEpoch, target: subject, effectors, grantExpiresAt };
-    const who = await this.#beforePrepare(session, proposal, caller, conversation);
+    const who = await this.#beforePrepare(session, proposal, caller, conversation).catch(lost);
     const by = await office.actor(caller);
     const began = office.settled(await office.sessions.apply(sid, by, (row, at) => begin(row, proposal, at)), caller);
     const waiting = began.pending?.switchId === switchId ? began.pending : undefined;
@@ -128,6 +130,12 @@ export class Switching {
     const level = row.pending.level ?? levelOf(row, row.pending);
     if (!canConfirm(level, who)) throw cannot('the record has too few identifiers');
     return who;
+  }
+
+  async #lost(error: unknown, { sid, pending }: Session, switchId: string, caller: Caller): Promise<never> {
+    const denied = error instanceof HmcpError && error.code === 40302;
+    if (denied && pending?.switchId === switchId) await this.#abort(sid, switchId, 'authorization', caller);
+    throw error;
   }
 
   async #read({ target }: Proposal, caller: Caller): Promise<Identifiers> {

@@ -98,8 +98,10 @@ export interface AuditRecord {
   /** How the patient reached the server: `claim`, `envelope` or, in transition, `header`. */
   readonly contextMethod?: 'claim' | 'envelope' | 'header' | undefined;
   readonly switchId?: string | undefined;
-  /** Patient key before a switch; `pk` is the one after it. */
+  /** Patient key of the epoch before a committed switch; `pk` is the one of `epoch`. */
   readonly fromPk?: string | undefined;
+  /** Patient key that a switch not yet decided would go to. */
+  readonly toPk?: string | undefined;
   readonly vote?: 'accept' | 'accept_with_warning' | 'veto' | 'cannot_follow' | undefined;
   /** How the person confirmed: C1 shown and confirmed, C2 two identifiers typed. @see protocol section 6 */
   readonly level?: 'C1' | 'C2' | undefined;

@@ -89,7 +89,7 @@ function prepareSchema(database: Database.Database, by: string, t: number): void
   database
     .transaction(() => {
       database.exec(SCHEMA);
-      database.prepare('INSERT INTO audit (seq, line) VALUES (0, ?)').run(beginChain(by, t).line);
+      database.prepare('INSERT INTO audit (seq, line) VALUES (0, ?)').run([beginChain(by, t).line]);
     })
     .immediate();
 }
