@@ -16,6 +16,8 @@ await runParty(async () => {
           .ofPatient(b.patient.id, 'Observation')
           .map((row) => ({ ...row, resourceType: 'Observation' as const, id: String(row.id) })),
       }));
+      // Registered, and declared by nobody: listed, but never reached.
+      server.registerTool('rebuild-index', { description: 'Maintenance' }, () => ({ content: [] }));
       return server;
     }, env),
   );

@@ -55,10 +55,13 @@ export async function refusals(stage: Stage, launched: Launched): Promise<void> 
     status: 401,
     check: 'token',
   });
-  await refuse(stage, 'a tool that nobody declared', await rawCall({ ...call, tool: 'rebuild-index', token: ofA }), {
-    code: 40303,
-    check: 'operation',
-  });
+  const nightLab = urlOf(stage, 'night-lab');
+  await refuse(
+    stage,
+    'a tool that nobody declared',
+    await rawCall({ url: nightLab, tool: 'rebuild-index', token: await tokenFor(nightLab) }),
+    { code: 40303, check: 'operation' },
+  );
 
   await dropped(stage, launched);
   await withheld(stage, launched);

@@ -9,8 +9,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type DevWorld, startDev, urlOf } from './support/dev-world.js';
 import { everybody } from './support/people.js';
 import { descendants, hasProcessTable, survivors } from './support/processes.js';
-import { freshFolder, HMCP, hmcp, run } from './support/program.js';
+import { freshFolder, HMCP, hmcp, ROOT, run } from './support/program.js';
 
+const PARTY = join(ROOT, 'packages/cli/dist/party.js');
 const UUID = /[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/;
 
 async function keysOf({ ready }: DevWorld): Promise<unknown[]> {
@@ -179,6 +180,20 @@ describe('a development world', () => {
     } finally {
       expect(await other.stop()).toMatchObject({ code: 0 });
     }
+  });
+});
+
+describe('a process of the world that cannot start', () => {
+  it.each([
+    ['without its configuration', ['labs', '/nonexistent.json'], /^labs: ended by ConfigurationError: [^\n]+\n$/],
+    ['in a role that is none', ['dispensary', '/nonexistent.json'], /^dispensary: ended by ConfigurationError: [^\n]+\n$/],
+    [
+      'as authorization server without one',
+      ['authorization-server', '/nonexistent.json'],
+      /^authorization-server: ended by Error\n$/,
+    ],
+  ])('%s says so in one line, without a stack', async (_, argv, says) => {
+    expect(await run([PARTY, ...argv])).toMatchObject({ code: 1, stdout: '', stderr: expect.stringMatching(says) });
   });
 });
 

@@ -1,5 +1,4 @@
 // Appends until it is killed, several at a time, and says which appends were acknowledged. Runs on source, as tests do.
-import { writeSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { createViteServer } from 'vitest/node';
 
@@ -19,7 +18,8 @@ async function appendForever(writer) {
   for (let n = 0; ; n += 1) {
     const intent = `${run}-${writer}-${n}`;
     await sink.append({ event: 'request.served', outcome: 0, by: 'http://labs.test', tool: 'list-results', intent });
-    writeSync(1, `${intent}\n`);
+    // Waits for a reader that lags behind; a bare writeSync would fail with EAGAIN when the pipe is full.
+    await new Promise((written) => process.stdout.write(`${intent}\n`, written));
   }
 }
 await Promise.all(Array.from({ length: 16 }, (_, writer) => appendForever(writer)));

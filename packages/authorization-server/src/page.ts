@@ -109,7 +109,7 @@ ${content}
  * person will return to. @param returnTo redirect URI of the client, when one is known
  */
 export function pageHeaders(returnTo?: string): Record<string, string> {
-  const back = returnTo === undefined ? undefined : URL.parse(returnTo)?.origin;
+  const back = returnTo === undefined || !URL.canParse(returnTo) ? undefined : new URL(returnTo).origin;
   return {
     'content-type': 'text/html; charset=utf-8',
     'content-security-policy': [

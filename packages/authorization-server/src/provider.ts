@@ -98,7 +98,8 @@ export function createProvider(authority: Authority): Provider {
     assertJwtClientAuthClaimsAndHeader: async (_ctx: Context, claims: Record<string, unknown>, header: Record<string, unknown>) =>
       checkAssertion(authority, claims, header),
     clientBasedCORS: (_ctx: Context, origin: string, client: { clientAuthMethod: string; redirectUris: readonly string[] }) =>
-      client.clientAuthMethod === 'none' && client.redirectUris.some((uri) => URL.parse(uri)?.origin === origin),
+      client.clientAuthMethod === 'none' &&
+      client.redirectUris.some((uri) => URL.canParse(uri) && new URL(uri).origin === origin),
     renderError: async (ctx: Context, out: { error: string }) => {
       ctx.set(pageHeaders());
       ctx.body = renderPage(errorPage(out.error));

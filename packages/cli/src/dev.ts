@@ -2,7 +2,7 @@ import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { RecordsError, recordsOf } from '@hmcp/clinic';
 import { type CommandIo, EXIT, stateFolder, UsageError } from './command.js';
-import { type ExtraParty, startWorld, WorldError, type WorldFacts } from './world.js';
+import { CLINIC_PARTIES, type ExtraParty, startWorld, WorldError, type WorldFacts } from './world.js';
 
 const HELP = `hmcp dev [--data DIR] [--state DIR] [--agent NAME=PROGRAM]… [--scope SCOPES] [--json]
 
@@ -75,10 +75,13 @@ export async function devCommand(argv: string[], io: CommandIo): Promise<number>
 
 function readExtras(agents: readonly string[], scope: string | undefined): ExtraParty[] {
   if (agents.length > 0 && scope === undefined) throw new UsageError('"--agent" needs "--scope"');
+  const taken = new Set(CLINIC_PARTIES);
   return agents.map((given) => {
     const [, name, program] = /^([a-z][a-z0-9-]{0,63})=(.+)$/.exec(given) ?? [];
     if (name === undefined || program === undefined)
       throw new UsageError('"--agent" takes NAME=PROGRAM, NAME as [a-z][a-z0-9-]*');
+    if (taken.has(name)) throw new UsageError(`the world has a party "${name}" already`);
+    taken.add(name);
     return { name, module: resolve(program), scope };
   });
 }

@@ -1,10 +1,4 @@
-import { ERRORS, type Retry } from '@hmcp/core';
-
-const RETRY: Readonly<Record<Retry, string>> = {
-  never: 'Do not retry.',
-  same: 'The same request may be repeated.',
-  after_user: 'Ask the person before anything else is sent.',
-};
+import { ERRORS, RETRY_SENTENCES } from '@hmcp/core';
 
 /** Answers that are not about patient context, and so carry an HTTP status or a code of JSON-RPC or MCP. */
 const OTHERS: Readonly<Record<string, string>> = {
@@ -28,7 +22,7 @@ const OTHERS: Readonly<Record<string, string>> = {
 /** What a code, its name, an HTTP status or a JSON-RPC code means; `undefined` when this protocol has no such answer. */
 export function explainCode(what: string): string | undefined {
   for (const [code, { name, retry, says, mend }] of Object.entries(ERRORS)) {
-    if (what === code || what === name) return `${code} ${name}: ${says}.\n${RETRY[retry]} Mend: ${mend}.\n`;
+    if (what === code || what === name) return `${code} ${name}: ${says}.\n${RETRY_SENTENCES[retry]} Mend: ${mend}.\n`;
   }
   return Object.hasOwn(OTHERS, what) ? `${what} ${OTHERS[what]}\n` : undefined;
 }

@@ -94,6 +94,8 @@ export interface World {
 }
 
 const AGENTS = ['portal', 'triage', 'labs', 'medications'] as const;
+/** Names of the parties every world has; an extra needs another one. */
+export const CLINIC_PARTIES: readonly string[] = ['authorization-server', 'fhir', ...AGENTS];
 const SCOPES: Readonly<Record<string, string>> = {
   portal: PORTAL_SCOPE,
   triage: 'patient/hmcp:read patient/Patient.rs patient/Observation.rs patient/MedicationRequest.rs',
@@ -124,7 +126,7 @@ export async function startWorld(options: WorldOptions): Promise<World> {
   if (process.env.NODE_ENV === 'production')
     throw new WorldError('production', 'this is a development world; it does not start with NODE_ENV=production');
   const release = await holdState(state);
-  const names = ['authorization-server', 'fhir', ...AGENTS, ...extras.map(({ name }) => name)];
+  const names = [...CLINIC_PARTIES, ...extras.map(({ name }) => name)];
   const proxies = new Map<string, ReverseProxy>();
   const children: ChildProcess[] = [];
   let closing: Promise<void> | undefined;

@@ -116,6 +116,8 @@ function text(value: string): string {
 const STYLE = `
 :root { color-scheme: light; --ink: #14232e; --soft: #4a5b67; --line: #c5d0d8; --accent: #00585f; --wash: #e6f1f1; --bad: #9c1c1c; }
 * { box-sizing: border-box; }
+html { scroll-padding-top: 7rem; }
+time { white-space: nowrap; }
 body { margin: 0; min-height: 100vh; display: flex; flex-direction: column; align-items: center; background: #eef2f4; color: var(--ink);
   font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
 header, footer { width: 100%; padding: .75rem 1.5rem; font-size: .875rem; color: var(--soft); }
@@ -155,7 +157,7 @@ button.main, a.main { color: #fff; background: var(--accent); }
 button:hover { background: var(--wash); }
 button.main:hover, a.main:hover { background: #00454a; }
 :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
-@media (max-width: 30rem) { main { padding: 1.25rem; } .banner { position: static; } }
+@media (max-width: 30rem) { main { padding: 1.25rem; } .banner { padding: .5rem 1rem; } }
 `;
 
 /** What `style-src` allows: this page's own style, and no other. */

@@ -199,6 +199,31 @@ export class HmcpError extends Error {
   }
 }
 
+/** What a caller may do after a refusal, as a sentence. */
+export const RETRY_SENTENCES: Readonly<Record<Retry, string>> = {
+  never: 'Do not retry.',
+  same: 'The same request may be repeated.',
+  after_user: 'Ask the person before anything else is sent.',
+};
+
+/** 40903 says that two things name different patients; its check says which, and so how to mend it. */
+const MISMATCHES: Readonly<Partial<Record<Check, { readonly says: string; readonly mend: string }>>> = {
+  argument: {
+    says: 'an argument names another patient than the context',
+    mend: 'leave the patient out: the context fills it in',
+  },
+  header: { says: '`X-HMCP-Patient` names another patient than token or envelope', mend: 'leave the header out' },
+  equality: {
+    says: 'token and envelope do not name the same patient, tenant, encounter or person',
+    mend: 'send the envelope of the patient the token is for',
+  },
+  seal: { says: 'the seal is not valid here', mend: 'get a seal from a context manager this server trusts' },
+  result: {
+    says: 'the result is not, or not only, of the patient in context; nothing of it was released',
+    mend: 'have the server that answered looked at',
+  },
+};
+
 /**
  * A refusal in sentences: what happened, which check, whether to retry, how to mend. Names nobody.
  * Anything that is no refusal of ours is reported by its class only.
@@ -207,13 +232,8 @@ export class HmcpError extends Error {
 export function explain(error: unknown): string {
   const refusal = HmcpError.from(error);
   if (!refusal) return `not a patient-context refusal: ${error instanceof Error ? error.name : typeof error}`;
-  const { name, says, mend } = ERRORS[refusal.code];
   const { by, hop, check, retry, intent } = refusal.data;
+  const { says, mend } = (refusal.code === 40903 ? MISMATCHES[check] : undefined) ?? ERRORS[refusal.code];
   const where = `refused by ${by}${hop === undefined ? '' : ` (hop ${hop})`}, check "${check}"`;
-  const again = {
-    never: 'Do not retry.',
-    same: 'The same request may be repeated.',
-    after_user: 'Ask the person before anything else is sent.',
-  }[retry];
-  return `${refusal.code} ${name}, ${where}: ${says}.\n${again} Mend: ${mend}.${intent ? ` Intent: ${intent}.` : ''}`;
+  return `${refusal.code} ${ERRORS[refusal.code].name}, ${where}: ${says}.\n${RETRY_SENTENCES[retry]} Mend: ${mend}.${intent ? ` Intent: ${intent}.` : ''}`;
 }

@@ -49,6 +49,7 @@ export {
   HmcpError,
   type HmcpErrorCode,
   isHmcpErrorCode,
+  RETRY_SENTENCES,
   RefusalData,
   type Retry,
 } from './errors.js';

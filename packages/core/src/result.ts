@@ -41,7 +41,7 @@ export function checkResult(result: Json, { patient, described = 'nothing' }: Re
     if (key === 'content') return list(value).map(contentVerdict);
     if (key === 'contents') return list(value).map(resourceVerdict);
     if (key === 'messages') return list(value).map(messageVerdict);
-    return [check(value, described === 'members' || FRAME.has(key))];
+    return [check({ [key]: value }, described === 'members' || FRAME.has(key))]; // keys can name somebody too
   }
 
   function messageVerdict(message: unknown): ResultVerdict {

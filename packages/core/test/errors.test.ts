@@ -31,13 +31,25 @@ describe('the table of refusals', () => {
     `);
   });
 
+  it.each([
+    ['argument', 'an argument names another patient', 'leave the patient out'],
+    ['header', '`X-HMCP-Patient` names another patient', 'leave the header out'],
+    ['equality', 'token and envelope do not name the same patient', 'send the envelope'],
+    ['seal', 'the seal is not valid here', 'get a seal'],
+    ['result', 'nothing of it was released', 'have the server that answered looked at'],
+  ] as const)('40903 of check %s says what named another patient, and its own mend', (check, says, mend) => {
+    const text = explain(new HmcpError(40903, { by: LABS, hop: 2, check }));
+    expect(text).toContain(says);
+    expect(text).toContain(`Mend: ${mend}`);
+  });
+
   it.each(CODES)('%i explains itself: who, which check, whether to retry, how to mend', (code) => {
-    const text = explain(new HmcpError(code, { by: LABS, hop: 2, check: 'argument', intent: '0198-f2c1' }));
+    const text = explain(new HmcpError(code, { by: LABS, hop: 2, check: 'policy', intent: '0198-f2c1' }));
     const { name, says, mend, retry } = ERRORS[code];
     expect(text.split('\n')).toHaveLength(2);
     for (const part of [
       `${code} ${name}`,
-      `refused by ${LABS} (hop 2), check "argument"`,
+      `refused by ${LABS} (hop 2), check "policy"`,
       says,
       `Mend: ${mend}.`,
       'Intent: 0198-f2c1.',

@@ -15,7 +15,7 @@ import { isJsonObject, type Json } from './message.js';
 import { isMetadataPath, serveMetadata } from './metadata.js';
 import { Declarations, declarationsOf } from './operations.js';
 import { announce, interceptConnect, serverOf } from './server-of.js';
-import { refusalOnWire } from './wire-error.js';
+import { refusalOnWire, scrub } from './wire-error.js';
 
 /** What a carrier needs that guards the wire itself (stdio). */
 interface Unguarded {
@@ -110,14 +110,15 @@ export function createHmcpHandler(factory: McpServerFactory, env: AgentEnv): Hmc
     }
   }
 
+  /** What the SDK refused before any transport: its code stays, its text goes, for it repeats what was sent. */
   async function recordRefusal(response: Response, exchange: Exchange, body: Json): Promise<Response> {
     const record = await describe(inboundOf(exchange, body), env, undefined);
     const reason = 'the request is no valid MCP request';
+    const said: unknown = await response.json().catch(() => undefined);
     try {
       await makeDurable(env, { ...record, event: 'request.refused', outcome: 4, code: response.status, check: 'size', reason });
-      return response;
+      return jsonRpc(response.status, idOf(body), scrub(isJsonObject(said) ? said.error : undefined));
     } catch (error) {
-      await response.body?.cancel();
       return auditUnavailable(error, body.id);
     }
   }

@@ -1,0 +1,113 @@
+import type { Agent } from '@hmcp/agent';
+import { AuthorityUnavailable, type Grant, SmartError } from '@hmcp/auth';
+import { HmcpError } from '@hmcp/core';
+import { currentScope } from '@hmcp/core/request-scope';
+import { describe, expect, it } from 'vitest';
+import { Visit, VisitEnded } from '../src/visit.js';
+
+const NOW = 1_770_000_000;
+const EMPTY = { findings: [], considered: { results: 0, medications: 0 } };
+
+/** An agent that answers, and tells which token each call was made with. */
+function agentOf(answer: () => Promise<unknown> = async () => EMPTY) {
+  const tokens: (string | undefined)[] = [];
+  const call = async () => {
+    tokens.push(currentScope()?.facts.accessToken);
+    return answer();
+  };
+  return { tokens, agent: { by: 'portal', call } as unknown as Agent };
+}
+
+function grantOf(life: number, refresh: () => Promise<Grant> = () => Promise.reject(new SmartError('no_refresh_token'))) {
+  const grant = {
+    accessToken: `token-${life}`,
+    expiresAt: NOW + life,
+    scope: 'patient/hmcp:read',
+    fhirServer: 'https://fhir.example/r4',
+    patient: 'A1',
+    revoked: 0,
+    refresh,
+    async revoke() {
+      grant.revoked += 1;
+    },
+  };
+  return grant as typeof grant & Grant;
+}
+
+const banner = { name: 'A', birthDate: '1970-01-01' };
+const reason = 'cough';
+const open = (grant: Grant, { agent }: { agent: Agent }) => Visit.open({ agent, grant, banner, now: () => NOW * 1000 });
+
+describe('a visit', () => {
+  it('uses the token of its sign-in while it outlives a call', async () => {
+    const calls = agentOf();
+    const visit = await open(grantOf(61), calls);
+    await visit.ask({ reason });
+    expect(calls.tokens).toEqual(['token-61']);
+  });
+
+  it('renews a grant that is about to end, once, and goes on with the new token', async () => {
+    const calls = agentOf();
+    let renewals = 0;
+    const renewed = grantOf(3600);
+    const first = grantOf(60, async () => {
+      renewals += 1;
+      return renewed;
+    });
+    const visit = await open(first, calls);
+    await visit.ask({ reason });
+    await visit.ask({ reason });
+    expect(calls.tokens).toEqual(['token-3600', 'token-3600']);
+    expect(renewals).toBe(1);
+    await visit.close();
+    expect([first.revoked, renewed.revoked]).toEqual([0, 1]);
+  });
+
+  it.each([
+    ['cannot be renewed', new SmartError('no_refresh_token'), VisitEnded],
+    ['was withdrawn', new SmartError('token_refused', 'invalid_grant'), VisitEnded],
+    ['was renewed for another patient', new SmartError('patient_changed'), VisitEnded],
+    ['cannot be renewed now', new AuthorityUnavailable('down'), AuthorityUnavailable],
+  ])('whose grant %s asks nothing', async (_, error, thrown) => {
+    const calls = agentOf();
+    const visit = await open(
+      grantOf(0, () => Promise.reject(error)),
+      calls,
+    );
+    await expect(visit.ask({ reason })).rejects.toThrow(thrown);
+    expect(calls.tokens).toEqual([]);
+  });
+
+  it('that was closed asks nothing, and its grant is revoked even where that fails', async () => {
+    const calls = agentOf();
+    const grant = grantOf(3600);
+    const visit = await open({ ...grant, revoke: () => Promise.reject(new AuthorityUnavailable('down')) }, calls);
+    await expect(visit.close()).resolves.toBeUndefined();
+    await expect(visit.ask({ reason })).rejects.toThrow(HmcpError);
+    expect(calls.tokens).toEqual([]);
+  });
+
+  it('settles a call that is under way when it is closed', async () => {
+    let reached: () => void = () => undefined;
+    const underWay = new Promise<void>((resolve) => {
+      reached = resolve;
+    });
+    const calls = agentOf(async () => {
+      const scope = currentScope();
+      reached();
+      await new Promise((resolve) => scope?.signal.addEventListener('abort', resolve));
+      scope?.assertOpen();
+      return EMPTY;
+    });
+    const visit = await open(grantOf(3600), calls);
+    const asked = visit.ask({ reason });
+    await underWay;
+    await visit.close();
+    await expect(asked).rejects.toMatchObject({ code: 40901 });
+  });
+
+  it('cannot be opened without a patient', async () => {
+    const { patient: _, ...nobody } = grantOf(3600);
+    await expect(open(nobody, agentOf())).rejects.toMatchObject({ code: 42801 });
+  });
+});
