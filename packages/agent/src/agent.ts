@@ -1,16 +1,20 @@
-import type { TokenExchanger } from '@hmcp/auth';
+import type { SealVerifier, TokenExchanger } from '@hmcp/auth';
 import type { AuditSink, HmcpError, PatientTool } from '@hmcp/core';
 import { currentScope, type Outbound, type RequestScope } from '@hmcp/core/request-scope';
 import { type CallToolResult, ProtocolError } from '@modelcontextprotocol/client';
 import type * as z from 'zod';
+import { keepParts } from './agent-parts.js';
 import { type CallFrame, callFrame } from './call-frame.js';
+import { cutOff, deliverable } from './delivery.js';
 import { type AgentEventEmitter, agentEvents } from './events.js';
 import { type AgentLog, HopLedger } from './hop-ledger.js';
 import { type ClientTransport, instrument, transportKind } from './instrument.js';
+import { Managers } from './managers.js';
 import { PeerClients } from './peer-clients.js';
 import { PeerLink } from './peer-link.js';
 import { contractScope, defaultTimeoutMs, peerTokens } from './peer-tokens.js';
 import { type Peer, type ResolvedPeer, resolvePeers } from './peers.js';
+import { SealKeeper } from './seal-keeper.js';
 import { randomBytes } from './traceparent.js';
 
 /** What an agent is made of. */
@@ -26,11 +30,15 @@ export interface AgentOptions {
   readonly audit: AuditSink;
   /** Key of the pseudonyms (`pk`, subjects) in its audit; not empty. */
   readonly pseudonymKey: string;
+  /** Verifies seals, and lists the context managers trusted. Without it sealed sessions are refused (42801). */
+  readonly seals?: SealVerifier | undefined;
   /** Milliseconds since the epoch. @default Date.now */
   readonly now?: (() => number) | undefined;
   /** Network of its own connections. @default the global `fetch` */
   readonly fetch?: typeof globalThis.fetch | undefined;
   readonly log?: AgentLog | undefined;
+  /** Waits, milliseconds, before something unanswered is asked again. @default a timer */
+  readonly wait?: ((ms: number) => Promise<void>) | undefined;
 }
 
 /** Options of one call. */
@@ -38,6 +46,8 @@ export interface CallOptions {
   readonly signal?: AbortSignal | undefined;
   /** Milliseconds. @default 30 000, less when the token of the request ends before */
   readonly timeoutMs?: number | undefined;
+  /** Permit the called server is to redeem; added to the envelope of this call alone. @see protocol section 2.2 */
+  readonly permit?: string | undefined;
 }
 
 /** Calls other servers in the context of the request being served. */
@@ -85,7 +95,9 @@ export function createAgent(options: AgentOptions): Agent {
   const peers = resolvePeers(options.peers);
   const events = agentEvents();
   const ledger = new HopLedger({ by, clientId, pseudonymKey, audit, events, log });
-  const parts = { ledger, tokens: peerTokens({ tokens: options.tokens, now, fetch }), now, random: randomBytes };
+  const managers = new Managers({ seals: options.seals, by, tokens: options.tokens, fetch });
+  const seals = new SealKeeper({ seals: options.seals, renew: (...asked) => managers.renew(...asked), now });
+  const parts = { ledger, tokens: peerTokens({ tokens: options.tokens, now, fetch }), seals, now, random: randomBytes };
 
   function transport<T extends ClientTransport>(target: T, peer: string, more: { readonly kind?: 'http' | 'stdio' } = {}): T {
     const kind = more.kind ?? transportKind(target);
@@ -120,9 +132,15 @@ export function createAgent(options: AgentOptions): Agent {
       throw await refuse(ledger.refusal(scope, 40302, 'peer', 'the token of this request ends before the call could'));
     }
     const aboutPatient = contract.patientScope !== 'none';
-    const frame: CallFrame = { scope: contractScope(contract), aboutPatient, timeoutMs, signal: callOptions.signal };
+    const { signal, permit } = callOptions;
+    const frame: CallFrame = { scope: contractScope(contract), aboutPatient, timeoutMs, signal, permit };
     const result = await callFrame.run(frame, () => request(scope, peer, contract.name, args, frame, refuse));
-    return read(scope, contract, result);
+    const value = await read(contract, result);
+    await deliverable(scope);
+    if (scope.closed)
+      throw await ledger.dropped(await ledger.open(scope, start), 40901, 'the request ended while its answer was read');
+    if ('unreadable' in value) throw new Error(`the answer of "${contract.name}" does not have the shape of its contract`);
+    return scope.tag(value.answer);
   }
 
   /** Sends the request and settles it: by its answer, or by exactly one refusal. */
@@ -136,7 +154,7 @@ export function createAgent(options: AgentOptions): Agent {
   ): Promise<CallToolResult> {
     const deadline = new AbortController();
     const late = setTimeout(() => deadline.abort(), frame.timeoutMs);
-    const signal = AbortSignal.any([scope.signal, deadline.signal, ...(frame.signal ? [frame.signal] : [])]);
+    const signal = AbortSignal.any([cutOff(scope), deadline.signal, ...(frame.signal ? [frame.signal] : [])]);
     try {
       const client = await clients.get(peer, signal);
       // The deadline above is the one clock; the SDK's own stays behind it.
@@ -154,29 +172,27 @@ export function createAgent(options: AgentOptions): Agent {
     }
   }
 
-  return {
-    name,
-    clientId,
-    by,
-    events,
-    call,
-    transport,
-    close: () => clients.close(),
-    [Symbol.asyncDispose]: () => clients.close(),
+  const close = async () => {
+    await Promise.all([clients.close(), managers.close()]);
   };
+  const agent: Agent = { name, clientId, by, events, call, transport, close, [Symbol.asyncDispose]: close };
+  const { tokens, wait = pause } = options;
+  keepParts(agent, { tokens, managers, seals, audit, now, wait, log });
+  return agent;
 }
 
-/** The answer in the shape of the contract, tagged with the request it belongs to. */
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+/** The answer in the shape of the contract. */
 async function read<O extends z.ZodType>(
-  scope: RequestScope,
   contract: PatientTool<z.ZodObject, O>,
   result: CallToolResult,
-): Promise<z.output<O>> {
+): Promise<{ readonly answer: z.output<O> } | { readonly unreadable: true }> {
   if (result.isError === true) throw new Error(`"${contract.name}" reported an error`);
   const parsed = await contract.output.safeParseAsync(structured(result));
-  scope.assertOpen();
-  if (!parsed.success) throw new Error(`the answer of "${contract.name}" does not have the shape of its contract`);
-  return scope.tag(parsed.data);
+  return parsed.success ? { answer: parsed.data } : { unreadable: true };
 }
 
 /** `structuredContent`, or the JSON of a single text where a server of an older revision sends only that. */

@@ -1,8 +1,10 @@
 import { checkBinding, HmcpError, META, patientKey } from '@hmcp/core';
 import type { BoundRequest } from './bound-request.js';
+import { deliverable } from './delivery.js';
 import type { JsonRpcMessage } from './instrument.js';
 import { CACHED_BY_SDK } from './methods.js';
 import { checkResult } from './result-check.js';
+import { sealOf } from './sealed-scope.js';
 
 const ENDED = 'the request ended before its answer came';
 
@@ -18,9 +20,24 @@ export async function judgeAnswer(request: BoundRequest, message: JsonRpcMessage
     return await judgeResult(request, message);
   } catch (error) {
     const refusal = error instanceof HmcpError ? error : await request.drop(40903, 'the answer could not be checked');
-    const { code, data } = request.fail(refusal);
-    return { ...answerTo(message), error: { code, message: refusal.message, data } };
+    return errorAnswer(message.id, request.fail(refusal));
   }
+}
+
+/**
+ * The answer as it may be handed over now. While the outcome of a switch is not known it waits; after a commit it is dropped. The
+ * last look is taken in the same turn as the delivery.
+ * @see protocol section 6
+ */
+export async function releaseAnswer(request: BoundRequest, answer: JsonRpcMessage): Promise<JsonRpcMessage> {
+  if (answer.error !== undefined) return answer;
+  await deliverable(request.hop.scope);
+  return request.hop.scope.closed ? errorAnswer(answer.id, await request.drop(40901, ENDED)) : answer;
+}
+
+/** A refusal as the answer of a request. */
+export function errorAnswer(id: JsonRpcMessage['id'], { code, message, data }: HmcpError): JsonRpcMessage {
+  return { ...answerTo({ jsonrpc: '2.0', ...(id === undefined ? {} : { id }) }), error: { code, message, data } };
 }
 
 async function judgeError(request: BoundRequest, message: JsonRpcMessage, error: NonNullable<JsonRpcMessage['error']>) {
@@ -60,6 +77,7 @@ export async function admitNotification(request: BoundRequest, message: JsonRpcM
   const params = record(message.params);
   const fault = await bindingFault(request, params._meta);
   const verdict = checkResult(params, { patient: hop.scope.facts.context, contract: false });
+  await deliverable(hop.scope);
   if (hop.scope.closed) return false;
   if (fault === undefined && verdict.inside) return true;
   const reason = verdict.inside ? 'a notification without the binding of its request' : verdict.reason;
@@ -72,7 +90,12 @@ async function bindingFault({ hop }: BoundRequest, meta: unknown): Promise<40901
   if (hop.binding === 'none') return undefined;
   const { context, envelope } = hop.scope.facts;
   const intent = envelope.intent.id;
-  const expected = { pk: await patientKey(intent, context), intent, by: hop.record.peer ?? '' };
+  const by = hop.record.peer ?? '';
+  const seal = sealOf(hop.scope);
+  const expected =
+    seal === undefined
+      ? { pk: await patientKey(intent, context), intent, by }
+      : { pk: seal.pk, intent, by, sid: seal.sid, epoch: seal.epoch };
   return checkBinding(record(meta)[META.context], expected);
 }
 

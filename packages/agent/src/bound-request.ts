@@ -10,6 +10,8 @@ export class BoundRequest {
   /** The token it was sent with; its cancellation uses it again. */
   token: string | undefined;
   progressToken: unknown;
+  readonly #over = new AbortController();
+  readonly #cut = new AbortController();
   #queue: Promise<void> = Promise.resolve();
 
   constructor(ledger: HopLedger, hop: Hop, frame: CallFrame | undefined) {
@@ -21,6 +23,36 @@ export class BoundRequest {
   /** Its progress and its answer are judged in the order they came; a fault in judging leaves one undelivered. */
   enqueue(work: () => Promise<void>): void {
     this.#queue = this.#queue.then(work).catch(() => this.ledger.warn('a message of a peer could not be handled'));
+  }
+
+  /** Aborts when it is settled: nothing about it has to be watched any more. */
+  get over(): AbortSignal {
+    return this.#over.signal;
+  }
+
+  /** Aborts when its connection is no longer worth keeping. */
+  get cut(): AbortSignal {
+    return this.#cut.signal;
+  }
+
+  /** It is settled, or is about to be. */
+  end(): void {
+    this.#over.abort();
+  }
+
+  /**
+   * Settles it because its session went on to another patient. Its connection stays for `lateMs` milliseconds, so that a late
+   * answer is seen and recorded; then it is cut.
+   */
+  async supersede(lateMs: number): Promise<HmcpError> {
+    const timer = setTimeout(() => this.#cut.abort(), lateMs);
+    timer.unref();
+    return this.refuse(this.ledger.refusal(this.hop.scope, 40901, 'result', 'the session went on to another patient'));
+  }
+
+  /** An answer came after all: nobody gets it. */
+  async tooLate(): Promise<void> {
+    await this.ledger.dropped(this.hop, 40901, 'the answer came after the session went on to another patient');
   }
 
   /** Settles it by a refusal. Anything but a refusal becomes one: what an SDK throws holds bodies of responses. */

@@ -11,6 +11,8 @@ export interface CallFrame {
   readonly aboutPatient: boolean;
   /** Milliseconds the call may take. */
   readonly timeoutMs: number;
+  /** Permit this call uses up; added to its envelope alone. */
+  readonly permit?: string | undefined;
   /** The caller's own signal, to tell its decision from a timeout. */
   readonly signal: AbortSignal | undefined;
   /** The refusal that settled the call: an SDK client would wrap it, or lose it. */
@@ -28,6 +30,8 @@ export const callFrame = new AsyncLocalStorage<CallFrame>();
 export interface Sending {
   readonly token: string | undefined;
   readonly traceparent: string | undefined;
+  /** Cuts the connection of a request that nobody waits for any more. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** The message being sent; read by the transport's `fetch`, the only place that can set `Authorization`. */

@@ -12,6 +12,7 @@ import {
 import type { RequestScope } from '@hmcp/core/request-scope';
 import { type AgentEventEmitter, type AgentEvents, type HopEvent, observerOf } from './events.js';
 import type { ResolvedPeer } from './peers.js';
+import { sealOf } from './sealed-scope.js';
 
 /** Where oddities of the program itself are told; a pino logger fits. Holds fixed words only. */
 export interface AgentLog {
@@ -71,7 +72,7 @@ export class HopLedger {
 
   /** Prepares the record of one request. Caller's text enters only when it has the form of a name. */
   async open(scope: RequestScope, start: HopStart): Promise<Hop> {
-    const { token, context, envelope, hop, txn } = scope.facts;
+    const { token, envelope, hop, txn } = scope.facts;
     const { peer, traceparent } = start;
     const method = NAME.test(start.method) ? start.method : 'other';
     const tool = start.tool !== undefined && NAME.test(start.tool) ? start.tool : undefined;
@@ -92,14 +93,20 @@ export class HopLedger {
         txn,
         traceparent,
         intent: envelope.intent.id,
-        pk: await patientKey(this.#key, context),
-        pkScope: 'local',
+        ...(await this.#patient(scope)),
         method,
         tool,
         peer: peer?.resource ?? 'undeclared',
         binding,
       },
     };
+  }
+
+  /** Inside a session the manager's key, with session and epoch; outside this process's own. @see protocol section 8 */
+  async #patient(scope: RequestScope): Promise<Pick<AuditRecord, 'sid' | 'epoch' | 'pk' | 'pkScope'>> {
+    const seal = sealOf(scope);
+    if (seal !== undefined) return { sid: seal.sid, epoch: seal.epoch, pk: seal.pk };
+    return { pk: await patientKey(this.#key, scope.facts.context), pkScope: 'local' };
   }
 
   /** A refusal by this process. */

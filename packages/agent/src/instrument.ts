@@ -25,8 +25,16 @@ export interface ClientTransport {
 
 /** What sits between an SDK client and its transport. */
 export interface TransportHooks {
-  /** Decides about a message to be sent; `send` writes to the wire. Rejecting makes the client's call reject. */
-  outgoing(message: JsonRpcMessage, send: (message: JsonRpcMessage) => Promise<void>, options: SendOptions): Promise<void>;
+  /**
+   * Decides about a message to be sent; `send` writes to the wire. Rejecting makes the client's call reject; `deliver` answers it
+   * without waiting for the peer.
+   */
+  outgoing(
+    message: JsonRpcMessage,
+    send: (message: JsonRpcMessage) => Promise<void>,
+    options: SendOptions,
+    deliver: (message: JsonRpcMessage) => void,
+  ): Promise<void>;
   /** Decides about a message that arrived; `deliver` hands it to the client, `reply` writes to the wire. */
   incoming(
     message: JsonRpcMessage,
@@ -62,12 +70,12 @@ export function instrument(transport: ClientTransport, hooks: TransportHooks): v
   if (instrumented.has(transport)) throw new TypeError('this transport is already instrumented');
   instrumented.add(transport);
   const write = transport.send.bind(transport) as unknown as (message: JsonRpcMessage, options?: SendOptions) => Promise<void>;
+  const deliver = hookIncoming(transport, hooks, write);
   const send = async (message: JsonRpcMessage | readonly JsonRpcMessage[], options?: SendOptions): Promise<void> => {
     if (Array.isArray(message)) throw new TypeError('JSON-RPC batches are not sent');
-    await hooks.outgoing(message as JsonRpcMessage, (checked) => write(checked, options), options ?? {});
+    await hooks.outgoing(message as JsonRpcMessage, (checked) => write(checked, options), options ?? {}, deliver);
   };
   Object.defineProperty(transport, 'send', { value: send, writable: false, configurable: false });
-  hookIncoming(transport, hooks, write);
   hookFailures(transport, hooks);
   const http = transport as { _fetch?: TransportFetch | undefined };
   if (transportKind(transport) === 'http') {
@@ -81,12 +89,13 @@ type Handler = (message: JsonRpcMessage, extra?: unknown) => void;
 /**
  * The transport and an SDK that chains an earlier handler read the same property, so a handler may meet itself:
  * a message that was let through is remembered, and passes the second time as it is.
+ * @returns what hands a message of this process to the client
  */
 function hookIncoming(
   transport: ClientTransport,
   hooks: TransportHooks,
   reply: (message: JsonRpcMessage) => Promise<void>,
-): void {
+): (message: JsonRpcMessage) => void {
   const passed = new WeakSet<object>();
   const guarded = (handler: Handler): Handler => {
     return (message, extra) => {
@@ -108,6 +117,10 @@ function hookIncoming(
     enumerable: true,
     configurable: false,
   });
+  return (message) => {
+    passed.add(message);
+    handler?.(message);
+  };
 }
 
 /** As with messages, a chained handler sees an error that was already replaced: it is passed on as it is. */

@@ -23,12 +23,14 @@ export function peerFetch(
     if (peer !== undefined && new URL(url).href !== peer.url.href) throw refusal(42801, 'the address is not that of the peer');
     if (peer?.kind !== 'hmcp') return base(url, { ...init, headers });
     if ((init.method ?? 'GET').toUpperCase() === 'GET') return new Response(null, { status: 405 });
-    const { token, traceparent } = sending.getStore() ?? {};
+    const { token, traceparent, signal } = sending.getStore() ?? {};
     headers.delete('authorization');
     headers.delete('traceparent');
     if (token !== undefined) headers.set('authorization', `Bearer ${token}`);
     if (traceparent !== undefined) headers.set('traceparent', traceparent);
-    const response = await base(url, { ...init, headers, redirect: 'manual' });
+    const signals = [init.signal, signal].filter((one) => one !== undefined && one !== null);
+    const until = signals.length > 1 ? { signal: AbortSignal.any(signals) } : {};
+    const response = await base(url, { ...init, ...until, headers, redirect: 'manual' });
     if (response.status !== 401 && response.status !== 403) return response;
     await response.body?.cancel();
     throw refusal(40302, 'the peer refused the token');

@@ -1,14 +1,17 @@
-import { HmcpError, isSealed, META, methodClass } from '@hmcp/core';
+import { type Envelope, HmcpError, isSealed, META, methodClass } from '@hmcp/core';
 import { currentScope, outsideScope, type RequestScope } from '@hmcp/core/request-scope';
-import { admitNotification, judgeAnswer, withoutCaching } from './answer-check.js';
+import { admitNotification, errorAnswer, judgeAnswer, releaseAnswer, withoutCaching } from './answer-check.js';
 import { BoundRequest } from './bound-request.js';
 import { type CallFrame, callFrame, sending } from './call-frame.js';
+import { deliverable, isSuperseded } from './delivery.js';
 import type { HopLedger } from './hop-ledger.js';
 import type { JsonRpcMessage, SendOptions, TransportFetch, TransportHooks } from './instrument.js';
 import { CLIENT_NOTIFICATIONS, SERVER_NOTIFICATIONS } from './methods.js';
 import { peerFetch } from './peer-fetch.js';
-import { defaultTimeoutMs, type PeerTokens } from './peer-tokens.js';
+import { defaultTimeoutMs, type PeerTokens, type SessionProof } from './peer-tokens.js';
 import type { ResolvedPeer } from './peers.js';
+import type { SealKeeper } from './seal-keeper.js';
+import { sealOf } from './sealed-scope.js';
 import { nextTraceparent, type RandomBytes } from './traceparent.js';
 import { withoutContext } from './without-context.js';
 
@@ -16,12 +19,17 @@ import { withoutContext } from './without-context.js';
 export interface LinkParts {
   readonly ledger: HopLedger;
   readonly tokens: PeerTokens;
+  readonly seals: SealKeeper;
   readonly now: () => number;
   readonly random: RandomBytes;
 }
 
 type Id = string | number;
 type Write = (message: JsonRpcMessage) => Promise<void>;
+type Deliver = (message: JsonRpcMessage) => void;
+
+/** Milliseconds an answer may still come after its session went on: then the connection is cut. */
+const LATE_MS = 60_000;
 
 /**
  * The guard on one connection to one peer: everything that leaves gets what the current request may send there and nothing
@@ -37,6 +45,8 @@ export class PeerLink implements TransportHooks {
   readonly #ledger: HopLedger;
   /** Requests about a patient that wait for their answer. */
   readonly #bound = new Map<Id, BoundRequest>();
+  /** Requests settled because their session went on; their answers are waited for only to be dropped. */
+  readonly #late = new Map<Id, BoundRequest>();
   /** Requests without a patient: handshake, catalogue, or made outside every request. */
   readonly #unbound = new Map<Id, { readonly scope: RequestScope | undefined; readonly method: string }>();
 
@@ -48,7 +58,7 @@ export class PeerLink implements TransportHooks {
     this.#ledger = parts.ledger;
   }
 
-  async outgoing(message: JsonRpcMessage, send: Write, options: SendOptions): Promise<void> {
+  async outgoing(message: JsonRpcMessage, send: Write, options: SendOptions, deliver: Deliver): Promise<void> {
     const { id, method } = message;
     // A client answers only what it was asked, and it was asked nothing: server requests are refused below.
     if (method === undefined) return;
@@ -61,10 +71,10 @@ export class PeerLink implements TransportHooks {
     const aboutPatient = methodClass(method) === 'context';
     if (!aboutPatient || (scope === undefined && !this.#isHmcp)) return this.#sendUnbound(id, method, bare, scope, send);
     if (scope === undefined) throw await this.#ledger.refusedOutside(this.#start(bare));
-    return this.#sendBound(id, bare, scope, send, options);
+    return this.#sendBound(id, bare, scope, { send, deliver, options });
   }
 
-  incoming(message: JsonRpcMessage, deliver: (message: JsonRpcMessage) => void, reply: Write): void {
+  incoming(message: JsonRpcMessage, deliver: Deliver, reply: Write): void {
     const { id, method } = message;
     if (method !== undefined && id !== undefined) this.#refuseServerRequest(id, method, reply);
     else if (method !== undefined) this.#receiveNotification(method, message, deliver);
@@ -86,8 +96,8 @@ export class PeerLink implements TransportHooks {
     }
     if (method !== 'notifications/cancelled') return this.#sendUnbound(undefined, method, bare, currentScope(), send);
     const requestId = bare.params?.requestId as Id;
-    const request = this.#bound.get(requestId);
-    if (!this.#bound.delete(requestId) && !this.#unbound.delete(requestId)) return;
+    const request = this.#take(requestId);
+    if (request === undefined && !this.#unbound.delete(requestId)) return;
     request?.abandon();
     // The reason is text of whoever aborted; the keys of the SDK's own envelope stay.
     const { reason: _, ...params } = bare.params ?? {};
@@ -103,7 +113,7 @@ export class PeerLink implements TransportHooks {
     if (this.#isHmcp && (needsToken || scope !== undefined)) {
       if (scope === undefined) throw await this.#ledger.refusedOutside(this.#start(bare));
       try {
-        token = await this.#token(scope, callFrame.getStore());
+        token = await this.#token(scope, callFrame.getStore(), await this.#proof(scope));
       } catch (error) {
         throw await this.#refuse(scope, bare, error);
       }
@@ -120,44 +130,83 @@ export class PeerLink implements TransportHooks {
   }
 
   /** A request about the patient of `scope`. */
-  async #sendBound(id: Id, bare: JsonRpcMessage, scope: RequestScope, send: Write, options: SendOptions): Promise<void> {
+  async #sendBound(
+    id: Id,
+    bare: JsonRpcMessage,
+    scope: RequestScope,
+    wire: { send: Write; deliver: Deliver; options: SendOptions },
+  ) {
     const frame = callFrame.getStore();
-    const { traceparent: inbound, envelope } = scope.facts;
+    const { traceparent: inbound } = scope.facts;
     const traceparent = this.#isHmcp ? nextTraceparent(inbound, this.#parts.random) : inbound;
     const bound = this.#isHmcp && frame?.aboutPatient !== false;
     const hop = await this.#ledger.open(scope, { ...this.#start(bare), traceparent, bound });
     const request = new BoundRequest(this.#ledger, hop, frame);
     request.progressToken = metaOf(bare).progressToken;
+    let proof: SessionProof | undefined;
     try {
+      await deliverable(scope);
       scope.assertOpen();
       if (this.#isHmcp) {
-        if (isSealed(envelope)) throw this.#ledger.refusal(scope, 42801, 'seal', 'no manager is configured');
-        request.token = await this.#token(scope, frame);
+        proof = await this.#proof(scope);
+        request.token = await this.#token(scope, frame, proof);
       }
       await this.#ledger.called(hop);
       scope.assertOpen();
     } catch (error) {
       throw await request.refuse(error);
     }
-    this.#bound.set(id, request);
-    options.requestSignal?.addEventListener('abort', () => this.#abandon(id, request), { once: true });
+    this.#watch(id, request, wire);
     const { token } = request;
     const traced = this.#isHmcp ? withMeta(bare, { traceparent }) : bare;
-    const message = bound ? withMeta(traced, { [META.context]: envelope }) : traced;
+    const message = bound ? withMeta(traced, { [META.context]: envelopeOf(scope, proof, frame) }) : traced;
     try {
-      await sending.run({ token, traceparent }, () => send(this.#withToken(message, token)));
+      await sending.run({ token, traceparent, signal: request.cut }, () => wire.send(this.#withToken(message, token)));
     } catch (error) {
-      if (this.#bound.get(id) !== request) throw new Error('the request was settled before its sending failed');
-      this.#bound.delete(id);
+      if (this.#take(id) !== request) throw new Error('the request was settled before its sending failed');
       if (frame !== undefined && connectionIsStale(error)) frame.stale = true;
       throw await request.refuse(error);
     }
   }
 
-  #abandon(id: Id, request: BoundRequest): void {
-    if (this.#bound.get(id) !== request) return;
+  #watch(id: Id, request: BoundRequest, { deliver, options }: { deliver: Deliver; options: SendOptions }): void {
+    const { scope } = request.hop;
+    this.#bound.set(id, request);
+    options.requestSignal?.addEventListener('abort', () => this.#abandon(id), { once: true, signal: request.over });
+    scope.signal.addEventListener('abort', () => this.#moveOn(id, deliver), { once: true, signal: request.over });
+  }
+
+  /** The request with this id, which from now on waits for nothing. */
+  #take(id: Id): BoundRequest | undefined {
+    const request = this.#bound.get(id);
     this.#bound.delete(id);
-    request.abandon();
+    request?.end();
+    return request;
+  }
+
+  #abandon(id: Id): void {
+    this.#take(id)?.abandon();
+  }
+
+  /** The session went on to another patient: the call is settled now, its answer dropped whenever it comes. */
+  #moveOn(id: Id, deliver: Deliver): void {
+    const { scope } = this.#bound.get(id)?.hop ?? {};
+    if (scope === undefined || !isSuperseded(scope)) return;
+    const request = this.#take(id);
+    if (request === undefined) return;
+    this.#late.set(id, request);
+    request.cut.addEventListener('abort', () => this.#late.delete(id), { once: true });
+    request.enqueue(async () => {
+      const refusal = await request.supersede(LATE_MS);
+      scope.run(() => deliver(errorAnswer(id, refusal)));
+    });
+  }
+
+  /** Inside a session: its live seal. */
+  async #proof(scope: RequestScope): Promise<SessionProof | undefined> {
+    if (!isSealed(scope.facts.envelope)) return undefined;
+    const seal = await this.#parts.seals.current(scope);
+    return { seal, sid: sealOf(scope)?.sid ?? '' };
   }
 
   /** On a pipe to a child of this process the token travels in the message; on HTTP only in `Authorization`. */
@@ -165,14 +214,14 @@ export class PeerLink implements TransportHooks {
     return this.#kind === 'stdio' && token !== undefined ? withMeta(message, { [META.authorization]: token }) : message;
   }
 
-  async #token(scope: RequestScope, frame: CallFrame | undefined): Promise<string> {
+  async #token(scope: RequestScope, frame: CallFrame | undefined, proof: SessionProof | undefined): Promise<string> {
     const peer = this.#peer;
     if (peer === undefined) throw this.#ledger.refusal(scope, 42801, 'peer', 'a server nobody declared');
     const timeoutMs = frame?.timeoutMs ?? Math.max(1, defaultTimeoutMs(scope, this.#parts.now()));
-    return this.#parts.tokens.tokenFor(scope, peer, frame?.scope, Math.ceil(timeoutMs / 1000));
+    return this.#parts.tokens.tokenFor(scope, peer, frame?.scope, Math.ceil(timeoutMs / 1000), proof);
   }
 
-  #receiveAnswer(id: Id, message: JsonRpcMessage, deliver: (message: JsonRpcMessage) => void): void {
+  #receiveAnswer(id: Id, message: JsonRpcMessage, deliver: Deliver): void {
     const unbound = this.#unbound.get(id);
     if (unbound !== undefined) {
       this.#unbound.delete(id);
@@ -181,19 +230,28 @@ export class PeerLink implements TransportHooks {
       else unbound.scope.run(handOver);
       return;
     }
-    const request = this.#bound.get(id);
+    const request = this.#take(id);
     if (request === undefined) {
-      this.#ledger.warn('an answer to no request was dropped');
+      this.#receiveLate(id);
       return;
     }
-    this.#bound.delete(id);
     request.enqueue(async () => {
-      const answer = await judgeAnswer(request, message);
+      const answer = await releaseAnswer(request, await judgeAnswer(request, message));
       request.hop.scope.run(() => deliver(answer));
     });
   }
 
-  #receiveNotification(method: string, message: JsonRpcMessage, deliver: (message: JsonRpcMessage) => void): void {
+  #receiveLate(id: Id): void {
+    const request = this.#late.get(id);
+    if (request === undefined) {
+      this.#ledger.warn('an answer to no request was dropped');
+      return;
+    }
+    this.#late.delete(id);
+    request.enqueue(() => request.tooLate());
+  }
+
+  #receiveNotification(method: string, message: JsonRpcMessage, deliver: Deliver): void {
     if (SERVER_NOTIFICATIONS.has(method)) {
       outsideScope(() => deliver(message));
       return;
@@ -253,4 +311,13 @@ function withMeta(message: JsonRpcMessage, more: Readonly<Record<string, unknown
 function connectionIsStale(error: unknown): boolean {
   const { code, data } = (error ?? {}) as { code?: unknown; data?: { status?: unknown } };
   return [code, data?.status].some((status) => status === 400 || status === 404);
+}
+
+/** Forwarded unchanged, but for the seal's renewal; a permit goes only with the one call that uses it. @see protocol section 2.2 */
+function envelopeOf(scope: RequestScope, proof: SessionProof | undefined, frame: CallFrame | undefined): Envelope {
+  const { envelope } = scope.facts;
+  if (!isSealed(envelope) || proof === undefined) return envelope;
+  const { version, intent } = envelope;
+  const permit = frame?.permit === undefined ? {} : { permit: frame.permit };
+  return { version, seal: proof.seal, intent, ...permit };
 }

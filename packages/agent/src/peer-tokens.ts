@@ -1,5 +1,5 @@
 import { ExchangeRefused, secureUrl, type TokenExchanger } from '@hmcp/auth';
-import { covers, HmcpError, parseScopes } from '@hmcp/core';
+import { covers, HmcpError, MANAGER_SCOPES, parseScopes } from '@hmcp/core';
 import { outsideScope, type RequestScope } from '@hmcp/core/request-scope';
 import * as z from 'zod';
 import type { ResolvedPeer } from './peers.js';
@@ -40,9 +40,22 @@ export interface PeerTokens {
   /**
    * @param needed scopes of the contract; without one, {@link Peer.scopes} or the peer's metadata decide
    * @param lifeSeconds the token must outlive the call
+   * @param session inside one: its live seal, so that the token is of that session and can renew the seal further on
    * @throws {HmcpError} 40302 `check: "peer"` when refused or too short-lived, 50301 `check: "peer"` when nobody answered
    */
-  tokenFor(scope: RequestScope, peer: ResolvedPeer, needed: string | undefined, lifeSeconds: number): Promise<string>;
+  tokenFor(
+    scope: RequestScope,
+    peer: ResolvedPeer,
+    needed: string | undefined,
+    lifeSeconds: number,
+    session?: SessionProof,
+  ): Promise<string>;
+}
+
+/** What makes a token one of a session. @see protocol section 2.6 */
+export interface SessionProof {
+  readonly sid: string;
+  readonly seal: string;
 }
 
 const METADATA_LIFE_MS = 300_000;
@@ -88,7 +101,7 @@ export function peerTokens(options: { tokens: TokenExchanger; now: () => number;
   }
 
   return {
-    async tokenFor(scope, peer, needed, lifeSeconds) {
+    async tokenFor(scope, peer, needed, lifeSeconds, session) {
       scope.assertOpen();
       const authority = authorityOf(scope);
       if (authority !== undefined && authority.expiresAt - now() / 1000 < lifeSeconds) {
@@ -96,7 +109,9 @@ export function peerTokens(options: { tokens: TokenExchanger; now: () => number;
       }
       const asked = needed ?? (await scopeWithoutContract(scope, peer));
       if (asked === '') throw refusal(scope, 40302, 'the token of this request covers no scope of the peer');
-      const request = { subjectToken: scope.facts.accessToken, resource: peer.resource, scope: asked, lifeSeconds };
+      const wanted = session === undefined ? asked : `${asked} ${MANAGER_SCOPES.participate}`;
+      const subjectToken = scope.facts.accessToken;
+      const request = { subjectToken, resource: peer.resource, scope: wanted, lifeSeconds, ...session };
       try {
         const { accessToken } = await outsideScope(() => tokens.exchange(request));
         return accessToken;

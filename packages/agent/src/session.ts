@@ -1,21 +1,32 @@
 import type { Grant } from '@hmcp/auth';
-import { HmcpError, PatientContext, type PatientTool, PROTOCOL_VERSION } from '@hmcp/core';
-import { RequestScope } from '@hmcp/core/request-scope';
+import { HmcpError, type HmcpErrorCode, PatientContext, type PatientTool } from '@hmcp/core';
+import { currentScope, outsideScope, type RequestScope } from '@hmcp/core/request-scope';
 import type * as z from 'zod';
 import type { Agent, CallOptions } from './agent.js';
-import { type AgentEventEmitter, agentEvents, observeScope } from './events.js';
-import { grantAuthority } from './peer-tokens.js';
-import { nextTraceparent } from './traceparent.js';
+import { partsOf } from './agent-parts.js';
+import { deliverable } from './delivery.js';
+import { type AgentEventEmitter, agentEvents } from './events.js';
+import { ManagedStay } from './managed-stay.js';
+import { type ManagerAuthority, managerAuthority } from './manager-authority.js';
+import { renewWith } from './managers.js';
+import type { SwitchDecision, SwitchReport, SwitchRequest } from './patient-switch.js';
+import { processAuthority } from './process-authority.js';
+import { SessionActs, type Stay } from './session-acts.js';
 
-/** One patient, from launch to close, at the process where the person acts. */
+/** One patient at a time, from launch to close, at the process where the person acts. */
 export interface Session {
-  /** Who answers for the session's safety: `process` is this one, without a context manager. */
-  readonly assurance: 'process';
+  /** Who answers for the session's safety: `process` is this one alone, `manager` a context manager. */
+  readonly assurance: 'process' | 'manager';
+  /** The manager's name of the session. */
+  readonly sid: string | undefined;
+  /** Counts patients (and encounters): one more with every committed switch. */
+  readonly epoch: number;
   /** Events of this session's own calls. */
   readonly events: AgentEventEmitter;
   /**
-   * Calls a tool of a declared peer about the session's patient: one new intent, one request scope.
-   * @throws {HmcpError} 41001 `check: "session"` after {@link close}; otherwise as {@link Agent.call}
+   * Calls a tool of a declared peer about the session's patient: inside {@link act} with that act's intent, else one of its own.
+   * @throws {HmcpError} 41001 `check: "session"` after {@link close}; 40901 when the session went on to another patient meanwhile;
+   * 50301 `check: "session"` while nobody can say which patient it is on; otherwise as {@link Agent.call}
    */
   call<I extends z.ZodObject, O extends z.ZodType>(
     peer: string,
@@ -23,69 +34,327 @@ export interface Session {
     args: z.input<I>,
     options?: CallOptions,
   ): Promise<z.output<O>>;
+  /**
+   * One act of the person: everything `fn` calls, through the session, the agent or an instrumented client, has one intent and one
+   * epoch. A switch ends it: it rejects with 40901 `check: "result"`, and what it still calls is refused.
+   * @param fn gets a signal that aborts when the act ends
+   */
+  act<T>(fn: (signal: AbortSignal) => Promise<T>): Promise<T>;
+  /**
+   * Goes to the next patient: a new grant, the person's confirmation, one commit. Calls under way are settled with 40901, their
+   * late answers dropped; no intent is ever sent again. Whatever else happens, the session stays where it was.
+   * @throws {HmcpError} 40301 inside a request or an act: no agent or model switches; 40902 while a switch is under way; 41001
+   * @see protocol section 6
+   */
+  switchPatient(request: SwitchRequest): Promise<SwitchReport>;
   /** Ends the session: calls under way are settled with 40901, later ones refused with 41001. The grant is not revoked. */
   close(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 }
 
+/** Options of {@link openSession}. */
+export interface SessionOptions {
+  readonly agent: Agent;
+  readonly grant: Grant;
+  /** Resource identifier of a manager that the agent's `seals` lists. @default none: a process session */
+  readonly manager?: string | undefined;
+  /** Client identifiers of agents that may join, with a manager. @default [] */
+  readonly participants?: readonly string[] | undefined;
+  /** Makes ids of intents and switches. @default a random UUID */
+  readonly id?: (() => string) | undefined;
+}
+
 /**
- * Opens a process session on the patient of a grant.
- * @param options.id makes intent ids. Default a random UUID
- * @throws {HmcpError} 42801 `check: "session"` when the grant names no patient, or not one by a bare FHIR id
- * @see protocol sections 1 and 2.2
+ * Opens a session on the patient of a grant.
+ * @throws {HmcpError} 42801 `check: "session"` when the grant names no patient, or not one by a bare FHIR id; with a manager its
+ * refusal, 40302 or 50301 when it could not be asked, 40903 `check: "seal"` when its seal does not fit the grant
+ * @throws {TypeError} for a manager the agent does not trust
+ * @see protocol sections 1, 2.2 and 6
  */
-export async function openSession(options: { agent: Agent; grant: Grant; id?: () => string }): Promise<Session> {
-  const { agent, grant, id = () => crypto.randomUUID() } = options;
-  const { fhirServer, tenant, patient, encounter } = grant;
-  const named = {
+export async function openSession(options: SessionOptions): Promise<Session> {
+  const { agent, grant, participants = [], id = () => crypto.randomUUID() } = options;
+  const context = contextOf(grant);
+  if (context === undefined) throw refusal(agent, 42801, 'the grant names no patient');
+  if (options.manager === undefined) return new PatientSession({ agent, id, stay: { grant, context, epoch: 1 } });
+  const parts = partsOf(agent);
+  const manager = parts.managers.named(options.manager);
+  const where = { parts, manager, by: agent.by };
+  const { managed, stay } = await ManagedStay.open({ ...where, grant, context, participants, idempotencyKey: id() });
+  return new PatientSession({ agent, id, stay, managed, authority: managerAuthority(parts, manager, managed.sid) });
+}
+
+class PatientSession implements Session {
+  readonly events = agentEvents();
+  readonly #agent: Agent;
+  readonly #id: () => string;
+  readonly #managed: ManagedStay | undefined;
+  readonly #authority: ManagerAuthority | undefined;
+  readonly #acts: SessionActs;
+  #stay: Stay;
+  #switching: AbortController | undefined;
+  /** A switch nobody could say the end of; until somebody does, nothing is delivered. */
+  #unknown: { readonly switchId: string; readonly next: Stay } | undefined;
+  #asking: Promise<void> | undefined;
+  #closed = false;
+
+  constructor(options: {
+    agent: Agent;
+    id: () => string;
+    stay: Stay;
+    managed?: ManagedStay;
+    authority?: ManagerAuthority;
+  }) {
+    this.#agent = options.agent;
+    this.#id = options.id;
+    this.#stay = options.stay;
+    this.#managed = options.managed;
+    this.#authority = options.authority;
+    this.#acts = new SessionActs({ by: options.agent.by, events: this.events, id: options.id });
+  }
+
+  get assurance(): Session['assurance'] {
+    return this.#managed === undefined ? 'process' : 'manager';
+  }
+
+  get sid(): string | undefined {
+    return this.#managed?.sid;
+  }
+
+  get epoch(): number {
+    return this.#stay.epoch;
+  }
+
+  async call<I extends z.ZodObject, O extends z.ZodType>(
+    peer: string,
+    contract: PatientTool<I, O>,
+    args: z.input<I>,
+    options?: CallOptions,
+  ): Promise<z.output<O>> {
+    const inside = currentScope();
+    if (inside !== undefined && this.#acts.owns(inside)) return this.#agent.call(peer, contract, args, options);
+    const scope = await this.#begin();
+    try {
+      return await scope.run(() => this.#agent.call(peer, contract, args, options));
+    } finally {
+      this.#acts.end(scope);
+    }
+  }
+
+  async act<T>(fn: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const inside = currentScope();
+    if (inside !== undefined && this.#acts.owns(inside)) {
+      inside.assertOpen();
+      return fn(inside.signal);
+    }
+    const scope = await this.#begin();
+    try {
+      const value = await Promise.race([scope.run(async () => fn(scope.signal)), ended(scope)]);
+      await deliverable(scope);
+      if (scope.closed) throw this.#overtaken(scope);
+      if (scope.holdsForeign(value)) throw this.#refuse(40903, 'result', 'an object of another act was returned', scope);
+      return value;
+    } catch (error) {
+      throw scope.closed ? this.#overtaken(scope) : error;
+    } finally {
+      this.#acts.end(scope);
+    }
+  }
+
+  async switchPatient(request: SwitchRequest): Promise<SwitchReport> {
+    if (currentScope() !== undefined) throw this.#refuse(40301, 'session', 'asked for inside a request or an act');
+    if (this.#closed) throw this.#refuse(41001, 'session', 'the session is closed');
+    if (this.#switching !== undefined) throw this.#refuse(40902, 'session', 'a switch is under way');
+    const switching = new AbortController();
+    this.#switching = switching;
+    const signal = request.signal === undefined ? switching.signal : AbortSignal.any([switching.signal, request.signal]);
+    try {
+      await this.#known();
+      return await this.#switchTo({ ...request, signal });
+    } finally {
+      this.#switching = undefined;
+    }
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#switching?.abort();
+    this.#acts.close();
+    try {
+      await outsideScope(() => this.#managed?.close(this.#stay, this.#id()));
+    } catch {
+      partsOf(this.#agent).log?.warn({ by: this.#agent.by }, 'a session could not be closed at its manager');
+    }
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** Begins an act on the patient of this very moment. */
+  async #begin(): Promise<RequestScope> {
+    const stay = this.#stay;
+    if (this.#closed) throw this.#refuse(41001, 'session', 'the session is closed');
+    await this.#known();
+    if (this.#managed !== undefined && this.#stay === stay && stay.seal === undefined) {
+      const seal = await this.#managed.seal(stay);
+      if (this.#stay === stay) this.#stay = { ...stay, seal };
+    }
+    // What was meant for the patient before is not done for the next.
+    if (this.#stay.epoch !== stay.epoch) throw this.#refuse(40901, 'epoch', 'the session went on before the call began');
+    if (this.#closed) throw this.#refuse(41001, 'session', 'the session is closed');
+    const scope = this.#acts.begin(this.#stay);
+    const { seal } = this.#stay;
+    if (this.#managed !== undefined && seal !== undefined) {
+      const [managed, current] = [this.#managed, this.#stay];
+      renewWith(scope, (held) => managed.seal(current, held));
+    }
+    return scope;
+  }
+
+  async #switchTo(request: SwitchRequest & { signal: AbortSignal }): Promise<SwitchReport> {
+    const stay = this.#stay;
+    const switchId = this.#id();
+    let grant: Grant;
+    try {
+      grant = await outsideScope(() => request.authorize());
+    } catch (error) {
+      return this.#report(switchId, { result: 'aborted', reason: 'authorization', error }, false);
+    }
+    const target = this.#sameOwner(grant, stay.grant) ? contextOf(grant) : undefined;
+    if (target === undefined) {
+      const error = this.#refuse(40903, 'session', 'the new grant is of another person, client or server, or names no patient');
+      return this.#report(switchId, { result: 'aborted', reason: 'authorization', error }, await this.#revoke(grant, stay.grant));
+    }
+    if (request.signal.aborted || this.#closed) {
+      return this.#report(switchId, { result: 'aborted', reason: 'aborted' }, await this.#revoke(grant, stay.grant));
+    }
+    const authority = this.#authority ?? processAuthority(() => stay.context);
+    const decision = await outsideScope(() =>
+      authority.decide({
+        switchId,
+        expectedEpoch: stay.epoch,
+        target,
+        grant,
+        current: stay.grant,
+        signal: request.signal,
+        confirm: request.confirm,
+        hold: () => this.#acts.hold(),
+        release: () => this.#acts.release(),
+      }),
+    );
+    return this.#settle(switchId, decision, { grant, context: target, epoch: stay.epoch });
+  }
+
+  /** Carries out what was decided: the session moves in one turn, or stays. */
+  async #settle(switchId: string, decision: SwitchDecision, next: Stay): Promise<SwitchReport> {
+    const before = this.#stay;
+    if (decision.result === 'pending') {
+      this.#unknown = { switchId, next };
+      return this.#report(switchId, decision, false);
+    }
+    this.#unknown = undefined;
+    if (decision.result !== 'committed') {
+      this.#acts.release();
+      return this.#report(switchId, decision, await this.#revoke(next.grant, before.grant));
+    }
+    this.#stay = { ...next, epoch: decision.epoch };
+    this.#acts.moveOn();
+    await this.#useSeal(decision.seal);
+    return this.#report(switchId, decision, await this.#revoke(before.grant, next.grant));
+  }
+
+  /** A seal that does not fit is not used: the next call asks for another, and is refused when that does not fit either. */
+  async #useSeal(seal: string | undefined): Promise<void> {
+    const stay = this.#stay;
+    if (this.#managed === undefined || seal === undefined) return;
+    const checked = await this.#managed.checked(seal, stay).catch(() => undefined);
+    if (this.#stay === stay) this.#stay = { ...stay, seal: checked };
+  }
+
+  /** Asks once more how a switch ended. @throws {HmcpError} 50301 while nobody can say */
+  async #known(): Promise<void> {
+    if (this.#unknown === undefined) return;
+    this.#asking ??= this.#ask(this.#unknown).finally(() => {
+      this.#asking = undefined;
+    });
+    await this.#asking;
+    if (this.#unknown !== undefined) throw this.#refuse(50301, 'session', 'nobody can say which patient the session is on');
+  }
+
+  async #ask({ switchId, next }: { readonly switchId: string; readonly next: Stay }): Promise<void> {
+    const grants = [next.grant, this.#stay.grant];
+    const decision = await outsideScope(() => this.#authority?.outcomeOf(switchId, grants));
+    if (decision !== undefined) await this.#settle(switchId, decision, next);
+  }
+
+  #sameOwner(next: Grant, before: Grant): boolean {
+    return (
+      next.fhirServer === before.fhirServer &&
+      next.issuer === before.issuer &&
+      next.clientId === before.clientId &&
+      next.subject === before.subject
+    );
+  }
+
+  /** Revokes a grant that is of no more use, unless the other one is the same. */
+  async #revoke(grant: Grant, kept: Grant): Promise<boolean> {
+    const same = grant === kept || grant.accessToken === kept.accessToken;
+    if (same || (grant.refreshToken !== undefined && grant.refreshToken === kept.refreshToken)) return false;
+    try {
+      await outsideScope(() => grant.revoke());
+      return true;
+    } catch {
+      partsOf(this.#agent).log?.warn({ by: this.#agent.by }, 'a grant could not be revoked');
+      return false;
+    }
+  }
+
+  #report(switchId: string, decision: SwitchDecision, revoked: boolean): SwitchReport {
+    const { saved = 0, lost = 0, indeterminate = [], evicted = [] } = ('outcome' in decision && decision.outcome) || {};
+    return {
+      result: decision.result,
+      ...('reason' in decision ? { reason: decision.reason } : {}),
+      switchId,
+      epoch: this.#stay.epoch,
+      saved,
+      lost,
+      indeterminate,
+      evicted,
+      revoked,
+      ...('error' in decision && decision.error !== undefined ? { error: decision.error } : {}),
+    };
+  }
+
+  #overtaken(scope: RequestScope): HmcpError {
+    return this.#refuse(40901, 'result', 'the act ended before its answer', scope);
+  }
+
+  #refuse(code: HmcpErrorCode, check: 'session' | 'epoch' | 'result', reason: string, scope?: RequestScope): HmcpError {
+    const intent = scope === undefined ? {} : { intent: scope.facts.envelope.intent.id };
+    return new HmcpError(code, { by: this.#agent.by, check, ...intent }, { reason });
+  }
+}
+
+/** Rejects when the scope ends. */
+function ended(scope: RequestScope): Promise<never> {
+  const over = new Promise<never>((_, reject) => {
+    if (scope.closed) reject(scope.signal.reason);
+    else scope.signal.addEventListener('abort', () => reject(scope.signal.reason), { once: true });
+  });
+  over.catch(() => undefined);
+  return over;
+}
+
+function contextOf({ fhirServer, tenant, patient, encounter }: Grant): PatientContext | undefined {
+  return PatientContext.safeParse({
     fhirServer,
     patient,
     ...(tenant === undefined ? {} : { tenant }),
     ...(encounter === undefined ? {} : { encounter }),
-  };
-  const context = PatientContext.safeParse(named);
-  if (!context.success) throw new HmcpError(42801, { by: agent.by, check: 'session' }, { reason: 'the grant names no patient' });
-  const events = agentEvents();
-  const open = new Set<RequestScope>();
-  let closed = false;
+  }).data;
+}
 
-  function begin(): RequestScope {
-    const { fhirServer: _, ...identity } = context.data as PatientContext;
-    const scope = new RequestScope({
-      context: context.data as PatientContext,
-      token: undefined,
-      accessToken: grant.accessToken,
-      envelope: { version: PROTOCOL_VERSION, ...identity, intent: { id: id() } },
-      by: agent.by,
-      hop: 0,
-      traceparent: nextTraceparent(undefined),
-    });
-    grantAuthority(scope, { scope: grant.scope, expiresAt: grant.expiresAt });
-    observeScope(scope, events);
-    open.add(scope);
-    return scope;
-  }
-
-  async function close(): Promise<void> {
-    closed = true;
-    for (const scope of open) scope.close();
-    open.clear();
-  }
-
-  return {
-    assurance: 'process',
-    events,
-    async call(peer, contract, args, callOptions) {
-      if (closed) throw new HmcpError(41001, { by: agent.by, check: 'session' }, { reason: 'the session is closed' });
-      const scope = begin();
-      try {
-        return await scope.run(() => agent.call(peer, contract, args, callOptions));
-      } finally {
-        scope.close();
-        open.delete(scope);
-      }
-    },
-    close,
-    [Symbol.asyncDispose]: close,
-  };
+function refusal(agent: Agent, code: HmcpErrorCode, reason: string): HmcpError {
+  return new HmcpError(code, { by: agent.by, check: 'session' }, { reason });
 }
