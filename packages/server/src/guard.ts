@@ -1,29 +1,20 @@
-import { CLIENT_NOTIFICATIONS, type Decision, HmcpError, isSealed, methodClass, type Refusal, type SealClaims } from '@hmcp/core';
+import { CLIENT_NOTIFICATIONS, HmcpError, methodClass, type Refusal } from '@hmcp/core';
 import { outsideScope } from '@hmcp/core/request-scope';
 import type { JSONRPCMessage, MessageExtraInfo, Transport, TransportSendOptions } from '@modelcontextprotocol/server';
 import { admit, type Inbound } from './admission.js';
-import {
-  type Admitted,
-  atExpiry,
-  type Bound,
-  bind,
-  handlerParams,
-  intentOf,
-  invalidArguments,
-  publicAuthInfo,
-} from './admitted.js';
+import { type Admitted, atExpiry, handlerParams, intentOf, invalidArguments, publicAuthInfo } from './admitted.js';
 import { describe, makeDurable, type RecordBase } from './audit.js';
 import type { AgentEnv } from './define-agent.js';
-import { allowEffects } from './effects.js';
 import { type Exchange, exchangeOf, gatedExchange, HANDSHAKE } from './exchange.js';
 import { fenceOf } from './fence.js';
 import { decideListen } from './listen.js';
 import { isJsonObject, type Json, type Message, metaOf } from './message.js';
 import { isInRequest, noticeInRequest, noticeOutside } from './notifications.js';
+import { open } from './opening.js';
 import type { Declarations } from './operations.js';
-import { obtainPermit, permitOperation } from './permit-hold.js';
 import { release } from './release.js';
 import { answerManager, type SwitchAnswer } from './switch-messages.js';
+import { Watching } from './watching.js';
 import { refusalOnWire, scrub, type WireError, wireError } from './wire-error.js';
 
 /** What a guard decides by. */
@@ -85,14 +76,12 @@ class TransportGuard {
   /** Requests whose decision is under way; true once their caller cancelled them. */
   readonly #deciding = new Map<Id, boolean>();
   readonly #admitted = new Map<Id, Admitted>();
-  /** Open `subscriptions/listen` requests of a pipe, which the SDK never answers but with a notification. */
-  readonly #listening = new Map<Id, { readonly uris: ReadonlySet<string>; end(): void }>();
-  /** URIs a 2025-era client subscribed to: until when (milliseconds), and in which session and epoch. */
-  readonly #subscribed = new Map<string, { readonly until: number; readonly seal: SealClaims | undefined }>();
+  readonly #watching: Watching;
 
   constructor(transport: Transport, options: GuardOptions) {
     this.#options = options;
     this.#env = options.env;
+    this.#watching = new Watching(options.env);
     this.#send = transport.send.bind(transport);
     Object.defineProperty(transport, 'send', {
       configurable: false,
@@ -116,9 +105,7 @@ class TransportGuard {
   closed(): void {
     for (const id of [...this.#deciding.keys()]) this.#deciding.set(id, true);
     for (const id of [...this.#admitted.keys()]) this.#cancelled(id);
-    for (const listening of this.#listening.values()) listening.end();
-    this.#listening.clear();
-    this.#subscribed.clear();
+    this.#watching.clear();
   }
 
   async #notified(message: Message & { method: string }, extra: MessageExtraInfo | undefined, deliver: Deliver): Promise<void> {
@@ -142,8 +129,7 @@ class TransportGuard {
   /** A cancelled request gets no answer: its scope ends here. */
   #cancelled(id: Id): void {
     if (this.#deciding.has(id)) this.#deciding.set(id, true);
-    this.#listening.get(id)?.end();
-    this.#listening.delete(id);
+    this.#watching.unlisten(id);
     const admitted = this.#admitted.get(id);
     if (!admitted) return;
     this.#admitted.delete(id);
@@ -157,7 +143,7 @@ class TransportGuard {
     const { id } = message;
     let decided = (): void => {};
     try {
-      if (this.#deciding.has(id) || this.#admitted.has(id) || this.#listening.has(id)) {
+      if (this.#deciding.has(id) || this.#admitted.has(id) || this.#watching.listens(id)) {
         await this.#refuseSyntax('the id of a request is in use');
         await this.#answer(id, { code: -32600, message: 'Invalid Request' });
         return;
@@ -255,73 +241,19 @@ class TransportGuard {
       await makeDurable(this.#env, { ...record, event: 'request.refused', outcome: 4, code: -32602, check: 'argument', reason });
       return this.#answer(message.id, { code: -32602, message: invalid });
     }
-    const bound = bind(inbound, decision, this.#env, exchange.signal);
-    const refused = await this.#permit(inbound, decision, bound);
-    const permit = bound?.permit;
-    const served: RecordBase = {
-      ...record,
-      intent: bound?.scope.facts.envelope.intent.id ?? intent,
-      ...(decision.context === undefined ? {} : { contextMethod: decision.contextMethod }),
-      ...(permit === undefined ? {} : { permit: permit.permit }),
-      ...(decision.effect && permit === undefined && refused === undefined ? { fence: 'none' as const } : {}),
-    };
-    if (refused || bound?.isOver() || this.#deciding.get(message.id) === true) {
-      bound?.scope.close();
-      void permit?.close();
-      return this.#refuseLate(message.id, refused, bound, served, inbound, exchange);
+    const opened = await open(inbound, decision, record, this.#env, exchange.signal);
+    if (this.#deciding.get(message.id) === true) {
+      opened.end();
+      const reason = 'cancelled by the caller';
+      return makeDurable(this.#env, { ...opened.record, event: 'request.refused', outcome: 4, reason });
     }
-    if (bound) {
-      const operation = permitOperation(inbound);
-      allowEffects({ bound, operation, declared: decision.effect, record: served, env: this.#env });
-    }
-    const forget = bound ? atExpiry(token.expiresAt, this.#env, () => bound.scope.close()) : ignore;
-    this.#admit(message, inbound, bound, served, () => {
-      forget();
-      bound?.scope.close();
-      void permit?.close();
-    });
+    if (opened.refused !== undefined) return this.#relay(message.id, opened.refused, opened.record);
+    const { bound } = opened;
+    this.#admit(message, inbound, bound, opened.record, () => opened.end());
     const shown = { ...message, params: handlerParams(params, inbound.operation, context) };
     const handlerExtra: MessageExtraInfo = { ...extra, authInfo: publicAuthInfo(token) };
     if (bound) bound.scope.run(() => deliver(shown, handlerExtra));
     else deliver(shown, handlerExtra);
-  }
-
-  /** Obtains the permit of an effect in a session; the refusal, when there is none. */
-  async #permit(
-    inbound: Inbound,
-    decision: Extract<Decision, { verdict: 'serve' }>,
-    bound: Bound | undefined,
-  ): Promise<HmcpError | undefined> {
-    if (!decision.effect || decision.context === undefined || !bound?.seal) return undefined;
-    const { envelope } = decision;
-    if (envelope === undefined || !isSealed(envelope)) return undefined;
-    try {
-      bound.permit = await obtainPermit(inbound, envelope, bound, this.#env);
-      return undefined;
-    } catch (error) {
-      if (error instanceof HmcpError) return error;
-      throw error;
-    }
-  }
-
-  /** What was let through by its decision and not reached its handler: no permit, the epoch passed, or nobody waits any more. */
-  async #refuseLate(
-    id: Id,
-    refused: HmcpError | undefined,
-    bound: Bound | undefined,
-    record: RecordBase,
-    inbound: Inbound,
-    exchange: Exchange,
-  ): Promise<void> {
-    if (this.#deciding.get(id) === true) {
-      const reason = 'cancelled by the caller';
-      return makeDurable(this.#env, { ...record, event: 'request.refused', outcome: 4, reason });
-    }
-    if (bound?.isOver() || refused === undefined) {
-      const refusal = { kind: 'context', code: 40901, check: 'epoch', reason: 'the epoch passed meanwhile' } as const;
-      return this.#refuse(id, refusal, record, inbound, exchange);
-    }
-    return this.#relay(id, refused, record);
   }
 
   /** A refusal that another party made, or that was made for it: as it came. */
@@ -376,16 +308,15 @@ class TransportGuard {
     if (decision.verdict === 'refuse') return this.#refuse(message.id, decision.refusal, record, asked, exchange);
     await makeDurable(this.#env, { ...record, event: 'request.served', outcome: 0 });
     const stop = (): void => {
-      if (!this.#listening.delete(message.id)) return;
+      if (!this.#watching.unlisten(message.id)) return;
       deliver({ jsonrpc: '2.0', method: 'notifications/cancelled', params: { requestId: message.id } });
     };
     const forget = atExpiry(asked.token.expiresAt, this.#env, stop);
     const leave = seal === undefined ? ignore : fenceOf(this.#env).epochs.enter(seal, { epoch: seal.epoch, end: stop });
-    const end = (): void => {
+    this.#watching.listen(message.id, decision.uris, () => {
       forget();
       leave();
-    };
-    this.#listening.set(message.id, { uris: decision.uris, end });
+    });
     deliver({ ...message, params: handlerParams(asked.params, undefined, undefined) }, withoutAuth(extra));
     // It passed while this was decided.
     if (seal !== undefined && fenceOf(this.#env).epochs.passed(seal)) stop();
@@ -418,9 +349,7 @@ class TransportGuard {
 
   /** An answer to no admitted request: the end of a listen, or the SDK's own protocol errors. Results are never released here. */
   async #answerUnadmitted(id: Id, message: Message, options: TransportSendOptions | undefined): Promise<void> {
-    const listening = this.#listening.get(id);
-    listening?.end();
-    this.#listening.delete(id);
+    const listening = this.#watching.unlisten(id);
     if (message.error !== undefined) {
       return this.#write({ jsonrpc: '2.0', id: message.id ?? null, error: scrub(message.error) }, options);
     }
@@ -435,9 +364,9 @@ class TransportGuard {
     const { uri } = inbound.params;
     if (typeof uri !== 'string' || inbound.token === undefined) return;
     if (inbound.method === 'resources/subscribe') {
-      this.#subscribed.set(uri, { until: inbound.token.expiresAt * 1000, seal: bound?.seal });
+      this.#watching.subscribe(uri, inbound.token.expiresAt * 1000, bound?.seal);
     }
-    if (inbound.method === 'resources/unsubscribe') this.#subscribed.delete(uri);
+    if (inbound.method === 'resources/unsubscribe') this.#watching.unsubscribe(uri);
   }
 
   async #notify(method: string, params: Json, options: TransportSendOptions | undefined): Promise<void> {
@@ -447,16 +376,9 @@ class TransportGuard {
     const notice = isInRequest(method)
       ? admitted && (await noticeInRequest(method, params, admitted, this.#env))
       : admitted === undefined
-        ? noticeOutside(method, params, (uri) => this.#isWatched(uri))
+        ? noticeOutside(method, params, (uri) => this.#watching.isWatched(uri))
         : undefined;
     if (notice) await this.#write({ ...notice }, options);
-  }
-
-  #isWatched(uri: string): boolean {
-    if ([...this.#listening.values()].some(({ uris }) => uris.has(uri))) return true;
-    const { until = 0, seal } = this.#subscribed.get(uri) ?? {};
-    if (seal !== undefined && fenceOf(this.#env).epochs.passed(seal)) return false;
-    return (this.#env.now ?? Date.now)() < until;
   }
 
   async #answer(id: Id, error: WireError): Promise<void> {
