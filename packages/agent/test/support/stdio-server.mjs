@@ -8,7 +8,8 @@ const [, , fhirServer, by] = process.argv;
 
 serveStdio(() => {
   const server = new McpServer({ name: 'pipe-labs', version: '1.0.0' });
-  server.registerTool('list-results', { inputSchema: z.object({ category: z.string().optional() }) }, (_, ctx) => {
+  server.registerTool('list-results', { inputSchema: z.object({ category: z.string().optional() }) }, ({ category }, ctx) => {
+    if (category === 'exit') process.exit(1);
     const { 'dev.hmcp/context': envelope, 'dev.hmcp/authorization': token } = ctx.mcpReq._meta ?? {};
     const id = envelope?.intent?.id ?? '';
     const patient = envelope?.patient ?? null;
