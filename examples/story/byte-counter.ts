@@ -7,6 +7,7 @@ export class ByteCounter {
   readonly #bytes = new Map<string, number>();
   #requests = 0;
   #resting = false;
+  readonly #excused = new Set<string>();
 
   /** Watches for one patient: ids of all their resources, names and identifiers. */
   constructor(records: Records, patient: string) {
@@ -25,9 +26,14 @@ export class ByteCounter {
   /** Counts one exchange. */
   readonly see = ({ to, responseBody }: RecordedExchange): void => {
     this.#requests += 1;
-    if (this.#resting || !this.#markers.some((marker) => responseBody.includes(marker))) return;
+    if (this.#resting || this.#excused.has(to) || !this.#markers.some((marker) => responseBody.includes(marker))) return;
     this.#bytes.set(to, (this.#bytes.get(to) ?? 0) + responseBody.length);
   };
+
+  /** Counts no more bytes of some parties: they now have a reason to name the watched patient. */
+  excuse(...parties: readonly string[]): void {
+    for (const party of parties) this.#excused.add(party);
+  }
 
   /** Counts no more bytes: from now on the watched patient is the one in context. */
   rest(): void {

@@ -5,13 +5,13 @@ import { fileURLToPath } from 'node:url';
 import { type ExtraParty, startWorld, type World, WorldError } from '@hmcp/cli/world';
 import { chooseCharts, type Records, RecordsError, recordsOf, TooFewCharts } from '@hmcp/clinic';
 import { ByteCounter } from './byte-counter.js';
-import { ManagerTrail } from './manager-trail.js';
 import { Expectations } from './expectations.js';
-import { audited } from './scene-audit.js';
+import { ManagerTrail } from './manager-trail.js';
+import { audited, verifyLogs } from './scene-audit.js';
 import { chain } from './scene-chain.js';
 import { danger } from './scene-danger.js';
-import { launch } from './scene-launch.js';
 import { fences } from './scene-fences.js';
+import { launch } from './scene-launch.js';
 import { refusals } from './scene-refusals.js';
 import { seals } from './scene-seals.js';
 import { switched } from './scene-switch.js';
@@ -133,6 +133,7 @@ const EXTRAS: readonly ExtraParty[] = [
     scope: 'patient/Observation.rs',
     calledBy: ['triage'],
     childOf: 'triage',
+    participates: true,
   },
   { name: 'held-orders', module: program('held-orders'), scope: 'patient/hmcp:write', effector: true },
   { name: 'note-reader', module: program('note-reader'), scope: 'patient/hmcp:read' },
@@ -149,10 +150,12 @@ async function scenes(stage: Stage, began: number, source: 'shipped' | 'folder')
   const launched = await launch(stage);
   await chain(stage, launched);
   await refusals(stage, launched);
-  const verified = await audited(stage);
+  await audited(stage);
   await seals(stage, launched);
   await switched(stage, launched);
   await fences(stage, launched);
+  teller.say('The audit once more, with everything since:');
+  const verified = await verifyLogs(stage);
 
   const leaked = PROTECTED.reduce((sum, party) => sum + counter.bytes(party), 0);
   expectations.equal('bytes of the other patient that left a protected hop', leaked, 0);

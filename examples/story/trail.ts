@@ -1,7 +1,7 @@
 import { open } from 'node:fs/promises';
 import { basename } from 'node:path';
 import type { WorldFacts } from '@hmcp/cli/world';
-import type { AuditRecord } from '@hmcp/core';
+import { type AuditRecord, PARTICIPANT_METHODS } from '@hmcp/core';
 
 /** One decision, read from the audit of the party that took it. */
 export interface Hop extends AuditRecord {
@@ -14,7 +14,14 @@ export interface Hop extends AuditRecord {
 }
 
 const TOLD = ['request.served', 'request.refused', 'result.withheld', 'hop.dropped'];
-const UNTOLD = ['initialize', 'server/discover', 'ping', 'tools/list'];
+/** Handshakes, catalogues, and what a manager says to a participant, which its own audit tells. */
+const UNTOLD = [
+  'initialize',
+  'server/discover',
+  'ping',
+  'tools/list',
+  ...Object.values(PARTICIPANT_METHODS),
+] as readonly string[];
 
 /** Follows the audit logs of a world: what was decided since the last look. An answer is released after its record is durable. */
 export class Trail {
@@ -44,7 +51,9 @@ export class Trail {
 
   async #newLines(file: string): Promise<string[]> {
     const from = this.#read.get(file) ?? 0;
-    const handle = await open(file, 'r');
+    // A child of another party has no log before it is first called.
+    const handle = await open(file, 'r').catch(() => undefined);
+    if (handle === undefined) return [];
     try {
       const { size } = await handle.stat();
       const bytes = Buffer.alloc(Math.max(size - from, 0));
@@ -65,11 +74,13 @@ export class Trail {
 /** Puts each decision under the one of its caller, whose party name is its client id. */
 function asTree(hops: readonly Hop[]): Hop[] {
   const parties = new Set(hops.filter(({ event }) => event !== 'hop.dropped').map(({ party }) => party));
-  const under = (caller: string, depth: number): Hop[] =>
-    hops
-      .filter((hop) => callerOf(hop) === caller)
-      .flatMap((hop) => [{ ...hop, depth }, ...(hop.event === 'hop.dropped' ? [] : under(hop.party, depth + 1))]);
-  return hops.filter((hop) => !parties.has(callerOf(hop))).flatMap((hop) => [{ ...hop, depth: 0 }, ...under(hop.party, 1)]);
+  const told = (hop: Hop, depth: number): Hop[] => [
+    { ...hop, depth },
+    ...(hop.event === 'hop.dropped'
+      ? []
+      : hops.filter((next) => callerOf(next) === hop.party).flatMap((next) => told(next, depth + 1))),
+  ];
+  return hops.filter((hop) => !parties.has(callerOf(hop))).flatMap((hop) => told(hop, 0));
 }
 
 function callerOf({ event, party, clientId }: Hop): string {

@@ -25,6 +25,10 @@ export interface ExtraParty {
    * the child's argument. @see protocol section 2.7
    */
   readonly childOf?: string | undefined;
+  /** True when the portal names it in the sessions it opens. @default false */
+  readonly participates?: boolean | undefined;
+  /** True when it may cause effects in sessions. @default false */
+  readonly effector?: boolean | undefined;
   /** False when it keeps no audit log. @default true */
   readonly audits?: boolean | undefined;
 }
@@ -402,6 +406,11 @@ async function planWorld(
   const store = join(state, `${MANAGER}.sqlite`);
   const children = extras.filter(({ childOf }) => childOf !== undefined);
   const ofProcess = (name: string): boolean => !children.some((child) => child.name === name);
+  const attending = [
+    ...AGENTS.filter((name) => name !== 'portal'),
+    ...extras.filter(({ participates }) => participates).map(({ name }) => name),
+  ];
+  const effectors = new Set(['orders', ...extras.filter(({ effector }) => effector).map(({ name }) => name)]);
   // A person is at the portal and at the developer's terminal; whoever is told of a switch is told where it listens.
   const known = [
     { clientId: developer.clientId, name: 'hmcp', humanUi: true },
@@ -409,7 +418,7 @@ async function planWorld(
       clientId: name,
       name,
       ...(name === 'portal' ? { humanUi: true } : {}),
-      ...(name === 'orders' ? { effector: true } : {}),
+      ...(effectors.has(name) ? { effector: true } : {}),
       ...(name !== 'portal' && ofProcess(name) ? { endpoint: { url: url(name), resource: url(name) } } : {}),
     })),
   ];
@@ -451,6 +460,7 @@ async function planWorld(
         peers,
         ...(extra ? { data: options.data } : {}),
         ...(name === 'orders' ? { store: join(state, 'orders.jsonl') } : {}),
+        ...(name === 'portal' ? { participants: attending } : {}),
       };
       return { name, module: extra?.module ?? program, args: extra ? [] : [name], config, starts: ofProcess(name) };
     }),

@@ -1,8 +1,15 @@
 import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { type Agent, createAgent } from '@hmcp/agent';
+import { type Agent, createAgent, type ParticipationOptions, participate, permitAuthority } from '@hmcp/agent';
 import { AuditFailure, createLogger, openFileAudit } from '@hmcp/audit';
-import { type ClientKey, createSealVerifier, createTokenExchanger, createTokenVerifier, type SealVerifier } from '@hmcp/auth';
+import {
+  type ClientKey,
+  createClientCredentials,
+  createSealVerifier,
+  createTokenExchanger,
+  createTokenVerifier,
+  type SealVerifier,
+} from '@hmcp/auth';
 import type { AuditSink } from '@hmcp/core';
 import { type AgentDefinition, type AgentEnv, serve, serveStdio } from '@hmcp/server';
 import * as z from 'zod';
@@ -72,8 +79,17 @@ export interface Deployment {
   close(): Promise<void>;
 }
 
-/** Builds what a party runs on: verifier, exchange, outgoing calls, audit, log. */
-export async function deploy(config: PartyConfig): Promise<Deployment> {
+/** How a party takes part in the sessions that name it. */
+export type Attendance = Pick<ParticipationOptions, 'role' | 'prepare' | 'drain'>;
+
+const READER: Attendance = { role: 'reader' };
+
+/** Builds what a party runs on: verifier, exchange, outgoing calls, its part in sessions, audit, log. */
+export async function deploy(
+  config: PartyConfig,
+  attendance: Attendance = READER,
+  delivery: 'push' | 'pull' = 'push',
+): Promise<Deployment> {
   const audit = await openFileAudit({ file: config.auditFile, by: config.publicUrl });
   const log = createLogger({ name: config.name, level: config.logLevel });
   const { client } = config;
@@ -90,7 +106,12 @@ export async function deploy(config: PartyConfig): Promise<Deployment> {
     pseudonymKey: config.pseudonymKey,
     seals,
   });
+  const [manager] = config.managers;
+  const credentials = createClientCredentials({ issuer: config.issuer, client });
+  const participation = manager && participate({ agent, manager: manager.resource, credentials, delivery, ...attendance });
   const env: AgentEnv = {
+    permits: permitAuthority({ agent, participation }),
+    ...(participation === undefined ? {} : { participation }),
     resource: config.publicUrl,
     authorizationServers: [config.issuer],
     verifier: createTokenVerifier({
@@ -112,6 +133,7 @@ export async function deploy(config: PartyConfig): Promise<Deployment> {
     seals,
     env,
     async close() {
+      await participation?.close();
       await agent.close();
       await audit.close();
     },
@@ -125,8 +147,8 @@ export interface Listening {
 }
 
 /** Serves one agent as a party. */
-export async function serveParty(agent: AgentDefinition, config: PartyConfig): Promise<Listening> {
-  const deployment = await deploy(config);
+export async function serveParty(agent: AgentDefinition, config: PartyConfig, attendance?: Attendance): Promise<Listening> {
+  const deployment = await deploy(config, attendance);
   const served = await serve(agent, deployment.env);
   return {
     port: served.port,
@@ -143,7 +165,7 @@ export async function serveParty(agent: AgentDefinition, config: PartyConfig): P
  */
 export async function serveChild(agent: AgentDefinition, config: PartyConfig): Promise<void> {
   endOnFault(config.name);
-  const deployment = await deploy(config);
+  const deployment = await deploy(config, READER, 'pull');
   const served = serveStdio(agent, deployment.env);
   let stopping = false;
   const stop = async (): Promise<void> => {

@@ -6,7 +6,14 @@ import { orders } from './orders.js';
 export async function serveOrders(config: PartyConfig): Promise<Listening> {
   if (config.store === undefined) throw new ConfigurationError('the configuration is not usable: "store" is missing');
   const book = await openOrderBook({ file: config.store });
-  const served = await serveParty(orders(book), config);
+  const served = await serveParty(orders(book), config, {
+    role: 'effector',
+    prepare: ({ sid, epoch }) => {
+      const unsaved = [...book.unsaved({ sid, epoch })];
+      return { vote: unsaved.length > 0 ? 'accept_with_warning' : 'accept', unsaved };
+    },
+    drain: async ({ sid, epoch, save }) => ({ saved: [...(await book.save({ sid, epoch }, save))] }),
+  });
   return {
     port: served.port,
     async close() {
