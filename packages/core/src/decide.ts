@@ -1,36 +1,13 @@
 import type { VerifiedToken } from './access-token.js';
-import { checkCompartment } from './compartment.js';
 import { type Envelope, isSealed, parseEnvelope } from './envelope.js';
 import type { Check, HmcpErrorCode } from './errors.js';
+import { controllingManager, type ManagerClient, methodClass } from './method-class.js';
+import { namesAnotherPatient } from './patient-arguments.js';
 import { FhirId, type PatientContext } from './patient-context.js';
 import { isEffect, type Operation } from './patient-tool.js';
 import { effectiveScopes, parseScopes, type Scope, satisfies } from './scopes.js';
-
-/** How a method is treated; anything not listed is `context`. @see protocol section 3 */
-export type MethodClass = 'handshake' | 'catalogue' | 'context';
-
-const CLASSES: Readonly<Record<string, MethodClass>> = {
-  initialize: 'handshake',
-  'server/discover': 'handshake',
-  ping: 'handshake',
-  'tools/list': 'catalogue',
-  'prompts/list': 'catalogue',
-  'resources/templates/list': 'catalogue',
-  'logging/setLevel': 'catalogue',
-};
-
-/** The class of a JSON-RPC method; closed lists, unknown methods need a patient. @see protocol section 3 */
-export function methodClass(method: string): MethodClass {
-  return Object.hasOwn(CLASSES, method) ? (CLASSES[method] ?? 'context') : 'context';
-}
-
-/** Client notifications a server accepts; all others are dropped and audited. @see protocol section 3 */
-export const CLIENT_NOTIFICATIONS: readonly string[] = [
-  'notifications/initialized',
-  'notifications/cancelled',
-  'notifications/progress',
-  'notifications/roots/list_changed',
-];
+import type { SealClaims } from './seal.js';
+import { sealMismatch } from './seal-bearer.js';
 
 /** How much context a server demands of a request. @see protocol section 2.6 */
 export type ContextMode = 'token' | 'envelope' | 'session';
@@ -45,7 +22,15 @@ export interface HeaderTransition {
   readonly allowWrite?: boolean | undefined;
 }
 
-/** Everything one decision is made from. Facts already obtained; no I/O is left but the policy question. */
+/**
+ * What verifying a seal came to: what it says, with the highest epoch verified in this process for its session (its own
+ * included); or why it proves nothing.
+ */
+export type SealFact =
+  | { readonly claims: SealClaims; readonly highestEpoch: number }
+  | { readonly code: Extract<HmcpErrorCode, 40101 | 40903 | 42801 | 50301>; readonly reason: string };
+
+/** Everything one decision is made from. Facts already obtained; no I/O is left but the two questions. */
 export interface DecisionFacts {
   readonly method: string;
   /** `params` of the request as received. */
@@ -56,6 +41,10 @@ export interface DecisionFacts {
   readonly operation: Operation | undefined;
   readonly mode: ContextMode;
   readonly transition?: HeaderTransition | undefined;
+  /** Context managers this server trusts. @default [] */
+  readonly managers?: readonly ManagerClient[] | undefined;
+  /** Answer to an earlier `verify`. */
+  readonly seal?: SealFact | undefined;
   /** Answer to the question of an earlier `ask`; `unavailable` when the policy failed or was late. */
   readonly policy?: 'allow' | 'deny' | 'unavailable' | undefined;
   /** Milliseconds since the epoch. */
@@ -68,7 +57,10 @@ export type Refusal =
   | { readonly kind: 'scope'; readonly scope: string; readonly check: 'scope'; readonly reason: string }
   | { readonly kind: 'malformed'; readonly check: 'envelope' | 'argument'; readonly reason: string };
 
-/** The outcome of {@link decide}: serve (with a context when the class has one), ask the access policy, or refuse. */
+/**
+ * The outcome of {@link decide}: serve (with a context when the class has one), verify a seal, ask the access policy, or refuse.
+ * An `effect` that is served with a seal needs a permit of the seal's session before its handler; one without is not fenced.
+ */
 export type Decision =
   | { readonly verdict: 'serve'; readonly context: undefined; readonly effect: boolean }
   | {
@@ -76,9 +68,12 @@ export type Decision =
       readonly context: PatientContext;
       /** As received; absent when the token alone named the patient. */
       readonly envelope: Envelope | undefined;
+      /** Of a sealed envelope: what was verified. */
+      readonly seal: SealClaims | undefined;
       readonly contextMethod: 'claim' | 'envelope' | 'header';
       readonly effect: boolean;
     }
+  | { readonly verdict: 'verify'; readonly seal: string }
   | { readonly verdict: 'ask'; readonly patient: PatientContext; readonly effect: boolean }
   | { readonly verdict: 'refuse'; readonly refusal: Refusal };
 
@@ -88,29 +83,32 @@ function refuse(code: HmcpErrorCode, check: Check, reason: string): Decision {
 
 /**
  * Decides one request whose token is verified, in the order of protocol section 3: envelope, seal, equality, scope,
- * access policy, epoch, arguments. Pure: the caller answers an `ask` and calls again with `policy`.
+ * access policy, epoch, arguments. Pure: the caller answers a `verify` and an `ask` and calls again with `seal` and `policy`.
  * Nothing later is looked at when something earlier fails.
  * @see protocol section 3
  */
 export function decide(facts: DecisionFacts): Decision {
   const { token, operation } = facts;
   const kind = methodClass(facts.method);
+  if (kind === 'handshake') return { verdict: 'serve', context: undefined, effect: false };
+  const controls = controllingManager(token, facts.managers ?? []) !== undefined;
+  if (controls !== (kind === 'switch')) {
+    const only = controls ? 'the token of a manager reaches the methods of a switch only' : 'only a trusted manager may say this';
+    return refuse(40301, 'session', only);
+  }
   if (kind !== 'context') return { verdict: 'serve', context: undefined, effect: false };
   if (operation?.patientScope === 'none') return decideWithoutPatient(facts, operation);
 
   const params = asRecord(facts.params ?? {});
-  if (params === undefined)
-    return { verdict: 'refuse', refusal: { kind: 'malformed', check: 'argument', reason: 'params is no object' } };
+  if (params === undefined) return malformed('argument', 'params is no object');
   const parsed = parseEnvelope(params._meta);
-  if ('malformed' in parsed)
-    return { verdict: 'refuse', refusal: { kind: 'malformed', check: 'envelope', reason: 'malformed envelope' } };
+  if ('malformed' in parsed) return malformed('envelope', 'malformed envelope');
   const { envelope } = parsed;
   if (envelope === undefined && facts.mode !== 'token') return refuse(42801, 'envelope', 'this server requires an envelope');
-  // Seals are proof only where a manager is trusted; this server trusts none, so a sealed envelope proves nothing.
-  if (envelope !== undefined && isSealed(envelope)) return refuse(42801, 'seal', 'no trusted context manager');
-  if (facts.mode === 'session' || token.sid !== undefined) return refuse(42801, 'seal', 'a sealed envelope is required');
+  const proven = proveSeal(facts, envelope);
+  if ('verdict' in proven) return proven;
 
-  const context = nameContext(facts, envelope);
+  const context = nameContext(facts, envelope, proven.seal);
   if ('verdict' in context) return context;
 
   const scope = checkScope(facts);
@@ -124,9 +122,39 @@ export function decide(facts: DecisionFacts): Decision {
     if (facts.policy === 'deny') return refuse(40302, 'policy', 'the access policy denies this patient');
     if (facts.policy === 'unavailable') return refuse(50301, 'policy', 'the access policy did not answer');
   }
+  const { seal, highestEpoch } = proven;
+  if (seal !== undefined && seal.epoch < highestEpoch) return refuse(40901, 'epoch', 'the epoch of the seal has passed');
+  if (effect && seal === undefined && (facts.managers ?? []).length > 0)
+    return refuse(42802, 'permit', 'an effect needs a sealed envelope here');
   if (namesAnotherPatient(params, context.patient, operation))
     return refuse(40903, 'argument', 'an argument names another patient');
-  return { verdict: 'serve', context: context.patient, envelope, contextMethod: context.contextMethod, effect };
+  return { verdict: 'serve', context: context.patient, envelope, seal, contextMethod: context.contextMethod, effect };
+}
+
+function malformed(check: 'envelope' | 'argument', reason: string): Decision {
+  return { verdict: 'refuse', refusal: { kind: 'malformed', check, reason } };
+}
+
+interface ProvenSeal {
+  /** Absent where the request brought none and needed none. */
+  readonly seal: SealClaims | undefined;
+  readonly highestEpoch: number;
+}
+
+/** The seal a request brought, once verified, and whether it had to bring one. @see protocol sections 2.3 and 2.6 */
+function proveSeal({ token, mode, managers = [], seal }: DecisionFacts, envelope: Envelope | undefined): ProvenSeal | Decision {
+  if (envelope === undefined || !isSealed(envelope)) {
+    if (mode === 'session' || token.sid !== undefined) return refuse(42801, 'seal', 'a sealed envelope is required');
+    return { seal: undefined, highestEpoch: 0 };
+  }
+  if (managers.length === 0) return refuse(42801, 'seal', 'no trusted context manager');
+  // The result of detached work answers no live request, and nothing here keeps it anywhere else.
+  if (envelope.detach !== undefined) return malformed('envelope', 'detached work is not served here');
+  if (seal === undefined) return { verdict: 'verify', seal: envelope.seal };
+  if ('code' in seal) return refuse(seal.code, 'seal', seal.reason);
+  if (token.sid !== undefined && token.sid !== seal.claims.sid)
+    return refuse(42801, 'seal', 'the seal is not of the session of the token');
+  return { seal: seal.claims, highestEpoch: seal.highestEpoch };
 }
 
 function decideWithoutPatient(facts: DecisionFacts, operation: Operation): Decision {
@@ -139,18 +167,18 @@ interface NamedContext {
   readonly contextMethod: 'claim' | 'envelope' | 'header';
 }
 
-/** Equality of token, envelope and header; then the one patient they name. */
-function nameContext({ token, header, transition, now }: DecisionFacts, envelope: Envelope | undefined): NamedContext | Decision {
-  const named = envelope !== undefined && !isSealed(envelope) ? envelope : undefined;
-  const { patient } = token;
-  if (named && patient !== undefined && named.patient !== patient)
-    return refuse(40903, 'equality', 'envelope and token name different patients');
-  if (named?.tenant !== undefined && named.tenant !== token.tenant)
-    return refuse(40903, 'equality', 'envelope and token name different tenants');
-  if (named?.encounter !== undefined && token.encounter !== undefined && named.encounter !== token.encounter) {
-    return refuse(40903, 'equality', 'envelope and token name different encounters');
-  }
-  if (header !== undefined && header !== (patient ?? named?.patient ?? header))
+/** Equality of token, seal or envelope, and header; then the one patient they name. */
+function nameContext(
+  facts: DecisionFacts,
+  envelope: Envelope | undefined,
+  seal: SealClaims | undefined,
+): NamedContext | Decision {
+  const { token, header } = facts;
+  const named = envelope === undefined ? undefined : isSealed(envelope) ? seal : envelope;
+  const unequal = seal === undefined ? envelopeMismatch(facts, envelope) : sealedMismatch(facts, envelope, seal);
+  if (unequal) return unequal;
+  const patient = token.patient ?? named?.patient;
+  if (header !== undefined && header !== (patient ?? header))
     return refuse(40903, 'header', 'header and context name different patients');
 
   const encounter = token.encounter ?? named?.encounter;
@@ -160,13 +188,35 @@ function nameContext({ token, header, transition, now }: DecisionFacts, envelope
     ...(token.tenant === undefined ? {} : { tenant: token.tenant }),
     ...(encounter === undefined ? {} : { encounter }),
   });
-  if (patient !== undefined) return { patient: who(patient), contextMethod: 'claim' };
-  if (named) return { patient: who(named.patient), contextMethod: 'envelope' };
-  if (header === undefined) return refuse(42801, 'envelope', 'nothing names a patient');
+  if (patient !== undefined) return { patient: who(patient), contextMethod: token.patient === undefined ? 'envelope' : 'claim' };
+  return header === undefined ? refuse(42801, 'envelope', 'nothing names a patient') : fromHeader(facts, who(header));
+}
+
+function sealedMismatch({ token }: DecisionFacts, envelope: Envelope | undefined, seal: SealClaims): Decision | undefined {
+  const mismatch = sealMismatch(seal, token);
+  if (mismatch) return refuse(mismatch.code, mismatch.check, mismatch.reason);
+  const isOfEpoch = envelope !== undefined && isSealed(envelope) && envelope.intent.epoch === seal.epoch;
+  return isOfEpoch ? undefined : refuse(40901, 'epoch', 'the intent was made at another epoch');
+}
+
+function envelopeMismatch({ token }: DecisionFacts, envelope: Envelope | undefined): Decision | undefined {
+  const named = envelope !== undefined && !isSealed(envelope) ? envelope : undefined;
+  if (named === undefined) return undefined;
+  if (token.patient !== undefined && named.patient !== token.patient)
+    return refuse(40903, 'equality', 'envelope and token name different patients');
+  if (named.tenant !== undefined && named.tenant !== token.tenant)
+    return refuse(40903, 'equality', 'envelope and token name different tenants');
+  if (named.encounter !== undefined && token.encounter !== undefined && named.encounter !== token.encounter)
+    return refuse(40903, 'equality', 'envelope and token name different encounters');
+  return undefined;
+}
+
+/** In transition, the header may name the patient by itself. @see protocol section 2.5 */
+function fromHeader({ token, transition, now }: DecisionFacts, patient: PatientContext): NamedContext | Decision {
   if (!transition) return refuse(42801, 'header', 'the header is no source of the patient here');
   if (!transition.clients.includes(token.clientId)) return refuse(42801, 'header', 'this client may not use the header');
   if (!(now <= transition.until)) return refuse(42801, 'header', 'the transition period has ended');
-  return { patient: who(header), contextMethod: 'header' };
+  return { patient, contextMethod: 'header' };
 }
 
 function checkScope({ token, operation, method }: DecisionFacts): Refusal | undefined {
@@ -186,42 +236,6 @@ function grantsRead(scope: Scope): boolean {
   return (
     (scope.kind === 'resource' && (scope.ops.has('r') || scope.ops.has('s'))) || (scope.kind === 'hmcp' && scope.ops.has('read'))
   );
-}
-
-/** Argument names that say whose record is meant, whatever a tool's author called them. */
-const PATIENT_KEY =
-  /^(?:for[-_]?)?(?:patients?|subjects?|beneficiary)(?:[-_.]?(?:fhir)?[-_.]?(?:ids?|refs?|references?|uuid))?$/i;
-
-/**
- * True when a request's arguments or URI name a patient other than the one in context: the declared patient argument,
- * an argument with a patient's name for a key, or a FHIR resource, reference or mention of another patient anywhere in them.
- * What cannot be told (a reference of unknown target, a resource of unknown type) counts as another patient.
- * @see protocol section 7
- */
-export function namesAnotherPatient(params: unknown, context: PatientContext, operation: Operation | undefined): boolean {
-  const record = asRecord(params);
-  if (!record) return params !== undefined;
-  const { _meta, name, ...said } = record;
-  if (!checkCompartment(said, { patient: context, sourceBase: context.fhirServer }).inside) return true;
-  const declared = operation?.patientArgument;
-  const base = context.fhirServer.replace(/\/+$/, '');
-  const own = new Set([context.patient, `Patient/${context.patient}`, `${base}/Patient/${context.patient}`]);
-
-  const isOther = (key: string, value: unknown): boolean => {
-    const names = key === declared || PATIENT_KEY.test(key);
-    if (typeof value === 'string') return names && (value !== '' || key === declared) && !own.has(value);
-    if (typeof value === 'number') return names;
-    if (typeof value === 'boolean' || value === null) return key === declared;
-    if (Array.isArray(value)) return value.some((item) => isOther(key, item));
-    const inner = asRecord(value);
-    if (!inner) return false;
-    const named = inner.id ?? inner.reference;
-    if (names && named !== undefined && !(typeof named === 'string' && own.has(named))) return true;
-    // `completion/complete` names its argument beside the value.
-    if (typeof inner.name === 'string' && isOther(inner.name, inner.value)) return true;
-    return Object.entries(inner).some(([innerKey, item]) => isOther(innerKey, item));
-  };
-  return Object.entries(said).some(([key, value]) => isOther(key, value));
 }
 
 /** Reads `X-HMCP-Patient`: absent, one bare id, or malformed (repeated, list, empty, other characters). @see protocol section 2.5 */

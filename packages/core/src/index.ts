@@ -19,17 +19,14 @@ export {
   combineVerdicts,
 } from './compartment.js';
 export {
-  CLIENT_NOTIFICATIONS,
   type ContextMode,
   type Decision,
   type DecisionFacts,
   decide,
   type HeaderTransition,
-  type MethodClass,
-  methodClass,
-  namesAnotherPatient,
   parsePatientHeader,
   type Refusal,
+  type SealFact,
 } from './decide.js';
 export {
   Binding,
@@ -56,7 +53,9 @@ export {
   RefusalData,
   type Retry,
 } from './errors.js';
+export { CLIENT_NOTIFICATIONS, controllingManager, type ManagerClient, type MethodClass, methodClass } from './method-class.js';
 export type { Participation } from './participation.js';
+export { namesAnotherPatient } from './patient-arguments.js';
 export { FhirId, keyedHash, PatientContext, type PatientIdentity, patientKey, samePatient } from './patient-context.js';
 export {
   definePatientTool,

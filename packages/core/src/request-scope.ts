@@ -122,25 +122,6 @@ export function outsideScope<T>(fn: () => T): T {
   return storage.exit(fn);
 }
 
-const permits = new AsyncLocalStorage<{ permit: string | undefined }>();
-
-/** Runs what causes an effect, with the permit it may hand on. For the server that obtained the permit. */
-export function withPermit<T>(permit: string | undefined, fn: () => T): T {
-  return permits.run({ permit }, fn);
-}
-
-/**
- * The permit of the effect this code is causing, for the envelope of the one call that causes it: given once, to whoever asks
- * first. `undefined` outside an effect, when it was given before, or when it came from a caller (a permit is handed on once).
- * @see protocol section 2.2
- */
-export function takePermit(): string | undefined {
-  const held = permits.getStore();
-  const permit = held?.permit;
-  if (held) held.permit = undefined;
-  return permit;
-}
-
 /**
  * How code that serves a request calls the next server: in the {@link currentScope}, so it names no patient.
  * A handler gets `call` bound to the agent its process has; `@hmcp/agent` implements it.
@@ -151,13 +132,18 @@ export interface Outbound {
    * Calls a tool of a declared peer and gives its checked answer.
    * @param options.signal the caller's own reason to stop; the scope's end always stops the call
    * @param options.timeoutMs milliseconds to wait; default 30 000, less when the token of this request ends before
+   * @param options.permit goes into the envelope of this one call, which causes the effect it is for
    * @throws {HmcpError} the refusal of whichever hop refused, unchanged, or this process's own
    */
   call<I extends z.ZodObject, O extends z.ZodType>(
     peer: string,
     contract: PatientTool<I, O>,
     args: z.input<I>,
-    options?: { readonly signal?: AbortSignal | undefined; readonly timeoutMs?: number | undefined },
+    options?: {
+      readonly signal?: AbortSignal | undefined;
+      readonly timeoutMs?: number | undefined;
+      readonly permit?: string | undefined;
+    },
   ): Promise<z.output<O>>;
 }
 

@@ -1,14 +1,18 @@
 import { askAccessPolicy } from '@hmcp/auth';
 import {
   type Decision,
+  type DecisionFacts,
   decide,
   HmcpError,
   type Operation,
   type PatientContext,
   type Refusal,
+  type SealClaims,
+  type SealFact,
   type VerifiedToken,
 } from '@hmcp/core';
 import type { AgentEnv } from './define-agent.js';
+import { fenceOf } from './fence.js';
 import type { Json } from './message.js';
 
 /** One inbound request after its token was verified: what every later check and record is made from. */
@@ -26,24 +30,41 @@ export interface Inbound {
   readonly variables?: Json | undefined;
 }
 
-/** Asks the pure decision, answers its question from the access policy, and asks again. */
-export async function admit(inbound: Inbound, env: AgentEnv): Promise<Exclude<Decision, { verdict: 'ask' }>> {
-  const facts = {
-    method: inbound.method,
-    params: inbound.variables === undefined ? inbound.params : { ...inbound.params, variables: inbound.variables },
-    token: inbound.token,
-    header: inbound.header,
-    operation: inbound.operation,
-    mode: env.context ?? 'token',
-    transition: env.transition,
-    now: (env.now ?? Date.now)(),
-  } as const;
-  const first = decide(facts);
-  if (first.verdict !== 'ask') return first;
-  const policy = await askPolicy(first.patient, first.effect, inbound, env);
-  const second = decide({ ...facts, policy });
-  if (second.verdict === 'ask') throw new TypeError('the decision asked twice');
-  return second;
+/** How a request was decided, with the seal that was verified for it: also of a refusal. */
+export interface Admission {
+  readonly decision: Exclude<Decision, { verdict: 'ask' | 'verify' }>;
+  readonly seal: SealClaims | undefined;
+}
+
+/** Asks the pure decision, answers its questions (the seal, then the access policy), and asks again. */
+export async function admit(inbound: Inbound, env: AgentEnv): Promise<Admission> {
+  const fence = fenceOf(env);
+  let seal: SealFact | undefined;
+  let policy: DecisionFacts['policy'];
+  for (let question = 0; question < 3; question += 1) {
+    const decision = decide({
+      method: inbound.method,
+      params: inbound.variables === undefined ? inbound.params : { ...inbound.params, variables: inbound.variables },
+      token: inbound.token,
+      header: inbound.header,
+      operation: inbound.operation,
+      mode: env.context ?? 'token',
+      transition: env.transition,
+      managers: fence.managers,
+      // The epoch may have passed while the policy was asked.
+      seal: seal && 'claims' in seal ? { ...seal, highestEpoch: fence.epochs.highest(seal.claims) } : seal,
+      policy,
+      now: (env.now ?? Date.now)(),
+    });
+    if (decision.verdict === 'verify') seal = await fence.verify(decision.seal);
+    else if (decision.verdict === 'ask') policy = await askPolicy(decision.patient, decision.effect, inbound, env);
+    else {
+      const claims = seal && 'claims' in seal ? seal.claims : undefined;
+      if (decision.verdict === 'serve' && claims !== undefined) env.participation?.learned(claims);
+      return { decision, seal: claims };
+    }
+  }
+  throw new TypeError('the decision asked twice');
 }
 
 async function askPolicy(

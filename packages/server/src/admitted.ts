@@ -1,10 +1,21 @@
-import { type Decision, type Envelope, isSealed, META, type Operation, type PatientContext, PROTOCOL_VERSION } from '@hmcp/core';
+import {
+  type Decision,
+  type Envelope,
+  isSealed,
+  META,
+  type Operation,
+  type PatientContext,
+  PROTOCOL_VERSION,
+  type SealClaims,
+} from '@hmcp/core';
 import { RequestScope } from '@hmcp/core/request-scope';
 import type { AuthInfo } from '@modelcontextprotocol/server';
 import type { Inbound } from './admission.js';
 import type { RecordBase } from './audit.js';
 import type { AgentEnv } from './define-agent.js';
+import { fenceOf } from './fence.js';
 import { isJsonObject, type Json, metaOf } from './message.js';
+import type { PermitHold } from './permit-hold.js';
 
 /** The patient's side of an admitted request: absent in handshake, catalogue and operations about nobody. */
 export interface Bound {
@@ -12,6 +23,12 @@ export interface Bound {
   readonly context: PatientContext;
   /** The intent to bind answers to; absent when the request brought no envelope. */
   readonly intent: string | undefined;
+  /** Of a sealed envelope, verified. */
+  readonly seal: SealClaims | undefined;
+  /** Held from before the handler of an effect until after its answer. */
+  permit: PermitHold | undefined;
+  /** True once the epoch has passed, or a switch ended the session's live work: nothing of the request is released. */
+  isOver(): boolean;
 }
 
 /** A request that was let through to a handler and is not answered yet. */
@@ -41,12 +58,12 @@ export function bind(
   signal: AbortSignal | undefined,
 ): Bound | undefined {
   if (decision.context === undefined) return undefined;
-  const { context, envelope } = decision;
+  const { context, envelope, seal } = decision;
   const scope = new RequestScope({
     context,
     token: inbound.token,
     accessToken: inbound.accessToken,
-    envelope: envelope ?? plainEnvelope(context),
+    envelope: envelope === undefined ? plainEnvelope(context) : withoutPermit(envelope),
     by: env.resource,
     hop: inbound.token.hop,
     txn: inbound.token.txn,
@@ -54,8 +71,33 @@ export function bind(
     signal,
   });
   environments.set(scope, env);
-  const intent = envelope === undefined || isSealed(envelope) ? undefined : envelope.intent.id;
-  return { scope, context, intent };
+  let ended = false;
+  const bound: Bound = { scope, context, intent: envelope?.intent.id, seal, permit: undefined, isOver: () => ended };
+  if (seal === undefined) return bound;
+  const { epochs } = fenceOf(env);
+  const end = (): void => {
+    ended = true;
+    scope.close();
+  };
+  const busy = (): boolean => bound.permit?.busy === true;
+  const drain = async (): Promise<'cancelled' | 'completed'> => {
+    const completes = busy();
+    if (!completes) end();
+    await bound.permit?.close();
+    return completes ? 'completed' : 'cancelled';
+  };
+  const request = { intent: scope.facts.envelope.intent.id, busy, drain };
+  const leave = epochs.enter(seal, { epoch: seal.epoch, end, request });
+  if (scope.closed) leave();
+  else scope.signal.addEventListener('abort', leave, { once: true });
+  return bound;
+}
+
+/** A permit that came with a request was for this one call. @see protocol section 2.2 */
+function withoutPermit(envelope: Envelope): Envelope {
+  if (!isSealed(envelope)) return envelope;
+  const { permit: _, ...rest } = envelope;
+  return rest;
 }
 
 /** The envelope a hop makes itself for its own calls, when the caller sent none. @see protocol section 2.2 */

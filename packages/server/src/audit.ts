@@ -1,4 +1,12 @@
-import { type AuditRecord, HmcpError, keyedHash, methodClass, type PatientContext, patientKey } from '@hmcp/core';
+import {
+  type AuditRecord,
+  HmcpError,
+  keyedHash,
+  methodClass,
+  type PatientContext,
+  patientKey,
+  type SealClaims,
+} from '@hmcp/core';
 import type { Inbound } from './admission.js';
 import type { AgentEnv } from './define-agent.js';
 
@@ -24,8 +32,16 @@ function intentOf({ intent }: AuditRecord): { intent?: string } {
   return intent === undefined ? {} : { intent };
 }
 
-/** The fields of an audit record that say who asked for what about whom; the outcome is the caller's to add. */
-export async function describe(inbound: Inbound, env: AgentEnv, context: PatientContext | undefined): Promise<RecordBase> {
+/**
+ * The fields of an audit record that say who asked for what about whom; the outcome is the caller's to add.
+ * @param seal verified: its session and epoch are recorded, and the patient by the manager's key
+ */
+export async function describe(
+  inbound: Inbound,
+  env: AgentEnv,
+  context: PatientContext | undefined,
+  seal?: SealClaims,
+): Promise<RecordBase> {
   const { token, method, params } = inbound;
   const practitioner = token.fhirUser !== undefined && /\/(Practitioner|PractitionerRole)\//.test(token.fhirUser);
   const tool =
@@ -39,7 +55,8 @@ export async function describe(inbound: Inbound, env: AgentEnv, context: Patient
     actors: token.actors,
     jti: token.jti,
     txn: token.txn,
-    sid: token.sid,
+    sid: seal?.sid ?? token.sid,
+    epoch: seal?.epoch,
     traceparent: inbound.traceparent,
     // A method nobody declared is the caller's text; only names of ours are written down.
     method: methodClass(method) !== 'context' || inbound.operation !== undefined || STANDARD.has(method) ? method : 'undeclared',
@@ -50,8 +67,17 @@ export async function describe(inbound: Inbound, env: AgentEnv, context: Patient
         : practitioner
           ? token.fhirUser
           : await keyedHash(env.pseudonymKey, token.fhirUser),
-    ...(context === undefined ? {} : { pk: await patientKey(env.pseudonymKey, context), pkScope: 'local' as const }),
+    ...(context === undefined ? {} : await patientOf(context, env, seal)),
   };
+}
+
+async function patientOf(
+  context: PatientContext,
+  env: AgentEnv,
+  seal: SealClaims | undefined,
+): Promise<Pick<RecordBase, 'pk' | 'pkScope'>> {
+  if (seal !== undefined) return { pk: seal.pk };
+  return { pk: await patientKey(env.pseudonymKey, context), pkScope: 'local' };
 }
 
 const STANDARD = new Set([

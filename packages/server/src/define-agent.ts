@@ -8,6 +8,7 @@ import {
 import type { AuditSink, ContextMode, HeaderTransition, OperationTable, Participation, PermitAuthority } from '@hmcp/core';
 import type { Outbound } from '@hmcp/core/request-scope';
 import type { createMcpHandler, McpServerFactory } from '@modelcontextprotocol/server';
+import { fenceOf } from './fence.js';
 
 /** What a server tells its operators; fixed sentences, so that nothing of a request can get into a log. */
 export type ServerNotice =
@@ -121,6 +122,7 @@ export function checkEnv(env: AgentEnv): void {
   if (pseudonymKey === '') throw new TypeError('"pseudonymKey" is empty');
   if (transition && !Number.isFinite(new Date(transition.until).getTime()))
     throw new TypeError('"transition.until" must be a time in milliseconds');
+  fenceOf(env);
   for (const kind of ['tools', 'resources', 'prompts', 'methods'] as const) {
     const blank = Object.values(operations?.[kind] ?? {}).some(({ scope }) => scope.trim() === '');
     if (blank) throw new TypeError(`"operations.${kind}" holds an operation without scope`);

@@ -122,16 +122,22 @@ export function auditUnavailable(error: unknown, id: unknown): Response {
   return jsonRpc(200, typeof id === 'string' || typeof id === 'number' ? id : null, wireError(error));
 }
 
-/** Cuts a streamed response when the token it was opened with expires. @see protocol section 3 */
-export function endAtExpiry(response: Response, left: number): Response {
+/**
+ * Cuts a streamed response when the token it was opened with expires, or its epoch passes.
+ * @param over aborts when the epoch has passed
+ * @param ended called once the stream has ended, however it did
+ * @see protocol section 3
+ */
+export function endStream(response: Response, left: number, over: AbortSignal, ended?: () => void): Response {
   if (response.body === null) return response;
   const reader = response.body.getReader();
   let timer: NodeJS.Timeout | undefined;
-  let ended = false;
+  let isEnded = false;
   const end = (how: () => void): void => {
-    if (ended) return;
-    ended = true;
+    if (isEnded) return;
+    isEnded = true;
     clearTimeout(timer);
+    ended?.();
     how();
   };
   const body = new ReadableStream<Uint8Array>({
@@ -143,12 +149,14 @@ export function endAtExpiry(response: Response, left: number): Response {
         });
       timer = setTimeout(cut, Math.min(Math.max(left, 0), 2 ** 31 - 1));
       timer.unref();
+      if (over.aborted) cut();
+      else over.addEventListener('abort', cut, { once: true });
     },
     async pull(controller) {
       try {
         const { done, value } = await reader.read();
         if (done) end(() => controller.close());
-        else if (!ended) controller.enqueue(value);
+        else if (!isEnded) controller.enqueue(value);
       } catch {
         end(() => controller.error(new Error('the stream failed')));
       }

@@ -1,16 +1,20 @@
-import { CLIENT_NOTIFICATIONS, HmcpError, type Refusal } from '@hmcp/core';
+import { CLIENT_NOTIFICATIONS, HmcpError, methodClass, type Refusal } from '@hmcp/core';
 import { outsideScope } from '@hmcp/core/request-scope';
 import type { JSONRPCMessage, MessageExtraInfo, Transport, TransportSendOptions } from '@modelcontextprotocol/server';
 import { admit, type Inbound } from './admission.js';
-import { type Admitted, atExpiry, bind, handlerParams, intentOf, invalidArguments, publicAuthInfo } from './admitted.js';
+import { type Admitted, atExpiry, handlerParams, intentOf, invalidArguments, publicAuthInfo } from './admitted.js';
 import { describe, makeDurable, type RecordBase } from './audit.js';
 import type { AgentEnv } from './define-agent.js';
 import { type Exchange, exchangeOf, gatedExchange, HANDSHAKE } from './exchange.js';
+import { fenceOf } from './fence.js';
 import { decideListen } from './listen.js';
 import { isJsonObject, type Json, type Message, metaOf } from './message.js';
 import { isInRequest, noticeInRequest, noticeOutside } from './notifications.js';
+import { open } from './opening.js';
 import type { Declarations } from './operations.js';
 import { release } from './release.js';
+import { answerManager, type SwitchAnswer } from './switch-messages.js';
+import { Watching } from './watching.js';
 import { refusalOnWire, scrub, type WireError, wireError } from './wire-error.js';
 
 /** What a guard decides by. */
@@ -22,6 +26,9 @@ export interface GuardOptions {
   /** On a pipe: the token that pins the whole process to one patient. */
   readonly accessToken?: string | undefined;
 }
+
+/** Present in every request of revision 2026-07-28 and later. */
+const REVISION = 'io.modelcontextprotocol/protocolVersion';
 
 type Id = string | number;
 type Deliver = (message: unknown, extra?: MessageExtraInfo) => void;
@@ -69,14 +76,12 @@ class TransportGuard {
   /** Requests whose decision is under way; true once their caller cancelled them. */
   readonly #deciding = new Map<Id, boolean>();
   readonly #admitted = new Map<Id, Admitted>();
-  /** Open `subscriptions/listen` requests of a pipe, which the SDK never answers but with a notification. */
-  readonly #listening = new Map<Id, { readonly uris: ReadonlySet<string>; end(): void }>();
-  /** URIs a 2025-era client subscribed to, and until when (milliseconds). */
-  readonly #subscribed = new Map<string, number>();
+  readonly #watching: Watching;
 
   constructor(transport: Transport, options: GuardOptions) {
     this.#options = options;
     this.#env = options.env;
+    this.#watching = new Watching(options.env);
     this.#send = transport.send.bind(transport);
     Object.defineProperty(transport, 'send', {
       configurable: false,
@@ -100,9 +105,7 @@ class TransportGuard {
   closed(): void {
     for (const id of [...this.#deciding.keys()]) this.#deciding.set(id, true);
     for (const id of [...this.#admitted.keys()]) this.#cancelled(id);
-    for (const listening of this.#listening.values()) listening.end();
-    this.#listening.clear();
-    this.#subscribed.clear();
+    this.#watching.clear();
   }
 
   async #notified(message: Message & { method: string }, extra: MessageExtraInfo | undefined, deliver: Deliver): Promise<void> {
@@ -126,8 +129,7 @@ class TransportGuard {
   /** A cancelled request gets no answer: its scope ends here. */
   #cancelled(id: Id): void {
     if (this.#deciding.has(id)) this.#deciding.set(id, true);
-    this.#listening.get(id)?.end();
-    this.#listening.delete(id);
+    this.#watching.unlisten(id);
     const admitted = this.#admitted.get(id);
     if (!admitted) return;
     this.#admitted.delete(id);
@@ -141,7 +143,7 @@ class TransportGuard {
     const { id } = message;
     let decided = (): void => {};
     try {
-      if (this.#deciding.has(id) || this.#admitted.has(id) || this.#listening.has(id)) {
+      if (this.#deciding.has(id) || this.#admitted.has(id) || this.#watching.listens(id)) {
         await this.#refuseSyntax('the id of a request is in use');
         await this.#answer(id, { code: -32600, message: 'Invalid Request' });
         return;
@@ -228,37 +230,56 @@ class TransportGuard {
     }
     if (method === 'subscriptions/listen') return this.#listen(message, asked, exchange, extra, deliver);
     const inbound: Inbound = { ...asked, ...this.#options.declarations().forRequest(method, params) };
-    const decision = await admit(inbound, this.#env);
+    const { decision, seal } = await admit(inbound, this.#env);
     const context = decision.verdict === 'serve' ? decision.context : undefined;
-    const record = { ...(await describe(inbound, this.#env, context)), intent };
+    const record = { ...(await describe(inbound, this.#env, context, seal)), intent };
     if (decision.verdict === 'refuse') return this.#refuse(message.id, decision.refusal, record, inbound, exchange);
+    if (methodClass(method) === 'switch') return this.#answerManager(message.id, inbound, record, exchange);
     const invalid = invalidArguments(inbound.operation, method, params);
     if (invalid !== undefined) {
       const reason = 'arguments do not satisfy the declared input';
       await makeDurable(this.#env, { ...record, event: 'request.refused', outcome: 4, code: -32602, check: 'argument', reason });
       return this.#answer(message.id, { code: -32602, message: invalid });
     }
+    const opened = await open(inbound, decision, record, this.#env, exchange.signal);
     if (this.#deciding.get(message.id) === true) {
+      opened.end();
       const reason = 'cancelled by the caller';
-      return makeDurable(this.#env, { ...record, event: 'request.refused', outcome: 4, reason });
+      return makeDurable(this.#env, { ...opened.record, event: 'request.refused', outcome: 4, reason });
     }
-
-    const bound = bind(inbound, decision, this.#env, exchange.signal);
-    const forget = bound ? atExpiry(token.expiresAt, this.#env, () => bound.scope.close()) : ignore;
-    const served: RecordBase = {
-      ...record,
-      intent: bound?.scope.facts.envelope.intent.id ?? intent,
-      ...(decision.context === undefined ? {} : { contextMethod: decision.contextMethod }),
-      ...(decision.effect ? { fence: 'none' as const } : {}),
-    };
-    this.#admit(message, inbound, bound, served, () => {
-      forget();
-      bound?.scope.close();
-    });
+    if (opened.refused !== undefined) return this.#relay(message.id, opened.refused, opened.record);
+    const { bound } = opened;
+    this.#admit(message, inbound, bound, opened.record, () => opened.end());
     const shown = { ...message, params: handlerParams(params, inbound.operation, context) };
     const handlerExtra: MessageExtraInfo = { ...extra, authInfo: publicAuthInfo(token) };
     if (bound) bound.scope.run(() => deliver(shown, handlerExtra));
     else deliver(shown, handlerExtra);
+  }
+
+  /** A refusal that another party made, or that was made for it: as it came. */
+  async #relay(id: Id, refusal: HmcpError, record: RecordBase): Promise<void> {
+    const { code, check, data } = refusal;
+    const own = data.by === this.#env.resource;
+    const said = own ? { reason: refusal.reason } : { peer: data.by, reason: 'the context manager refused' };
+    await makeDurable(this.#env, { ...record, ...said, event: 'request.refused', outcome: 4, code, check });
+    await this.#answer(id, wireError(refusal));
+  }
+
+  /** Messages of a manager are answered here; no handler of the factory's ever sees one. @see protocol section 6 */
+  async #answerManager(id: Id, inbound: Inbound, record: RecordBase, exchange: Exchange): Promise<void> {
+    let answer: SwitchAnswer;
+    try {
+      answer = await answerManager(inbound, this.#env);
+    } catch (error) {
+      if (error instanceof HmcpError) return this.#relay(id, error, record);
+      throw error;
+    }
+    const described = { ...record, ...answer.said };
+    if ('refusal' in answer) return this.#refuse(id, answer.refusal, described, inbound, exchange);
+    await makeDurable(this.#env, { ...described, event: 'request.served', outcome: 0 });
+    // Revision 2026-07-28 says of every result what kind it is.
+    const kind = REVISION in metaOf(inbound.params) ? { resultType: 'complete' } : {};
+    await this.#write({ jsonrpc: '2.0', id, result: { ...answer.result, ...kind } });
   }
 
   #admit(
@@ -281,16 +302,24 @@ class TransportGuard {
     deliver: Deliver,
   ): Promise<void> {
     const decision = await decideListen(asked, this.#env, this.#options.declarations());
+    const { seal } = decision;
     const context = decision.verdict === 'serve' ? decision.context : undefined;
-    const record = { ...(await describe(asked, this.#env, context)), intent: intentOf(asked.params) };
+    const record = { ...(await describe(asked, this.#env, context, seal)), intent: intentOf(asked.params) };
     if (decision.verdict === 'refuse') return this.#refuse(message.id, decision.refusal, record, asked, exchange);
     await makeDurable(this.#env, { ...record, event: 'request.served', outcome: 0 });
-    const forget = atExpiry(asked.token.expiresAt, this.#env, () => {
-      this.#listening.delete(message.id);
+    const stop = (): void => {
+      if (!this.#watching.unlisten(message.id)) return;
       deliver({ jsonrpc: '2.0', method: 'notifications/cancelled', params: { requestId: message.id } });
+    };
+    const forget = atExpiry(asked.token.expiresAt, this.#env, stop);
+    const leave = seal === undefined ? ignore : fenceOf(this.#env).epochs.enter(seal, { epoch: seal.epoch, end: stop });
+    this.#watching.listen(message.id, decision.uris, () => {
+      forget();
+      leave();
     });
-    this.#listening.set(message.id, { uris: decision.uris, end: forget });
     deliver({ ...message, params: handlerParams(asked.params, undefined, undefined) }, withoutAuth(extra));
+    // It passed while this was decided.
+    if (seal !== undefined && fenceOf(this.#env).epochs.passed(seal)) stop();
   }
 
   async #refuse(id: Id, refusal: Refusal, record: RecordBase, inbound: Inbound, exchange: Exchange): Promise<void> {
@@ -320,9 +349,7 @@ class TransportGuard {
 
   /** An answer to no admitted request: the end of a listen, or the SDK's own protocol errors. Results are never released here. */
   async #answerUnadmitted(id: Id, message: Message, options: TransportSendOptions | undefined): Promise<void> {
-    const listening = this.#listening.get(id);
-    listening?.end();
-    this.#listening.delete(id);
+    const listening = this.#watching.unlisten(id);
     if (message.error !== undefined) {
       return this.#write({ jsonrpc: '2.0', id: message.id ?? null, error: scrub(message.error) }, options);
     }
@@ -332,12 +359,14 @@ class TransportGuard {
     }
   }
 
-  /** What a 2025-era client subscribed to may be announced to it while its token lives. */
-  #remember({ inbound }: Admitted): void {
+  /** What a 2025-era client subscribed to may be announced to it while its token lives and its epoch stands. */
+  #remember({ inbound, bound }: Admitted): void {
     const { uri } = inbound.params;
     if (typeof uri !== 'string' || inbound.token === undefined) return;
-    if (inbound.method === 'resources/subscribe') this.#subscribed.set(uri, inbound.token.expiresAt * 1000);
-    if (inbound.method === 'resources/unsubscribe') this.#subscribed.delete(uri);
+    if (inbound.method === 'resources/subscribe') {
+      this.#watching.subscribe(uri, inbound.token.expiresAt * 1000, bound?.seal);
+    }
+    if (inbound.method === 'resources/unsubscribe') this.#watching.unsubscribe(uri);
   }
 
   async #notify(method: string, params: Json, options: TransportSendOptions | undefined): Promise<void> {
@@ -347,14 +376,9 @@ class TransportGuard {
     const notice = isInRequest(method)
       ? admitted && (await noticeInRequest(method, params, admitted, this.#env))
       : admitted === undefined
-        ? noticeOutside(method, params, (uri) => this.#isWatched(uri))
+        ? noticeOutside(method, params, (uri) => this.#watching.isWatched(uri))
         : undefined;
     if (notice) await this.#write({ ...notice }, options);
-  }
-
-  #isWatched(uri: string): boolean {
-    if ([...this.#listening.values()].some(({ uris }) => uris.has(uri))) return true;
-    return (this.#env.now ?? Date.now)() < (this.#subscribed.get(uri) ?? 0);
   }
 
   async #answer(id: Id, error: WireError): Promise<void> {

@@ -6,7 +6,8 @@ import { intentOf, publicAuthInfo } from './admitted.js';
 import { describe, makeDurable } from './audit.js';
 import { type AgentEnv, checkEnv, type HmcpHandler } from './define-agent.js';
 import { behindGate, type Exchange } from './exchange.js';
-import { auditUnavailable, endAtExpiry, jsonRpc, type Passed, passGate, scopeChallenge } from './gate.js';
+import { fenceOf } from './fence.js';
+import { auditUnavailable, endStream, jsonRpc, type Passed, passGate, scopeChallenge } from './gate.js';
 import { guardTransport } from './guard.js';
 import { inspect } from './inspection.js';
 import { decideListen } from './listen.js';
@@ -86,8 +87,9 @@ export function createHmcpHandler(factory: McpServerFactory, env: AgentEnv): Hmc
       return undefined;
     const inbound = inboundOf(exchange, body);
     const decision = await decideListen(inbound, env, known);
+    const { seal } = decision;
     const context = decision.verdict === 'serve' ? decision.context : undefined;
-    const record = { ...(await describe(inbound, env, context)), intent: intentOf(inbound.params) };
+    const record = { ...(await describe(inbound, env, context, seal)), intent: intentOf(inbound.params) };
     try {
       if (decision.verdict === 'refuse') {
         const { refusal } = decision;
@@ -100,7 +102,9 @@ export function createHmcpHandler(factory: McpServerFactory, env: AgentEnv): Hmc
       const response = await forward(request, exchange, body);
       if (response.status >= 400) return recordRefusal(response, exchange, body);
       await makeDurable(env, { ...record, event: 'request.served', outcome: 0 });
-      return endAtExpiry(response, exchange.token.expiresAt * 1000 - (env.now ?? Date.now)());
+      const over = new AbortController();
+      const leave = seal && fenceOf(env).epochs.enter(seal, { epoch: seal.epoch, end: () => over.abort() });
+      return endStream(response, exchange.token.expiresAt * 1000 - (env.now ?? Date.now)(), over.signal, leave);
     } catch (error) {
       return auditUnavailable(error, body.id);
     }

@@ -1,6 +1,7 @@
-import type { PatientContext, Refusal } from '@hmcp/core';
+import { controllingManager, type PatientContext, type Refusal, type SealClaims } from '@hmcp/core';
 import { admit, type Inbound } from './admission.js';
 import type { AgentEnv } from './define-agent.js';
+import { fenceOf } from './fence.js';
 import { isJsonObject, type Json } from './message.js';
 import type { Declarations } from './operations.js';
 
@@ -9,8 +10,13 @@ const MOST_URIS = 64;
 
 /** Who listens, and to what: the first refusal settles the whole request. */
 export type ListenDecision =
-  | { readonly verdict: 'serve'; readonly uris: ReadonlySet<string>; readonly context: PatientContext | undefined }
-  | { readonly verdict: 'refuse'; readonly refusal: Refusal };
+  | {
+      readonly verdict: 'serve';
+      readonly uris: ReadonlySet<string>;
+      readonly context: PatientContext | undefined;
+      readonly seal: SealClaims | undefined;
+    }
+  | { readonly verdict: 'refuse'; readonly refusal: Refusal; readonly seal: SealClaims | undefined };
 
 /**
  * Decides `subscriptions/listen`, which SDKs answer before any handler: each resource URI is a request in context, as if it
@@ -18,20 +24,26 @@ export type ListenDecision =
  * @see protocol section 3
  */
 export async function decideListen(asked: Inbound, env: AgentEnv, declarations: Declarations): Promise<ListenDecision> {
+  if (controllingManager(asked.token, fenceOf(env).managers) !== undefined) {
+    const reason = 'the token of a manager reaches the methods of a switch only';
+    return { verdict: 'refuse', refusal: { kind: 'context', code: 40301, check: 'session', reason }, seal: undefined };
+  }
   const uris = urisOf(asked.params);
   if (uris === undefined) {
     const reason = 'the filter of subscriptions/listen cannot be read';
-    return { verdict: 'refuse', refusal: { kind: 'malformed', check: 'argument', reason } };
+    return { verdict: 'refuse', refusal: { kind: 'malformed', check: 'argument', reason }, seal: undefined };
   }
   let context: PatientContext | undefined;
+  let seal: SealClaims | undefined;
   for (const uri of uris) {
     const params = { ...(asked.params._meta === undefined ? {} : { _meta: asked.params._meta }), uri };
     const inbound = { ...asked, method: 'resources/read', params, ...declarations.forRequest('resources/read', params) };
-    const decision = await admit(inbound, env);
-    if (decision.verdict === 'refuse') return decision;
+    const { decision, seal: verified } = await admit(inbound, env);
+    seal ??= verified;
+    if (decision.verdict === 'refuse') return { ...decision, seal };
     context ??= decision.context;
   }
-  return { verdict: 'serve', uris: new Set(uris), context };
+  return { verdict: 'serve', uris: new Set(uris), context, seal };
 }
 
 function urisOf(params: Json): readonly string[] | undefined {

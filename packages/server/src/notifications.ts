@@ -63,9 +63,7 @@ export async function noticeInRequest(
     admitted.announced = true;
     await makeDurable(env, { ...record, event: 'request.served', outcome: 0, reason: 'a notification before the answer' });
   }
-  const intent = bound?.intent;
-  const binding =
-    bound && intent !== undefined ? await bindResult(bound.context, intent, env.resource, verdict.resources) : undefined;
+  const binding = bound && (await bindResult(bound, env.resource, verdict.resources));
   // The request may have ended while this was recorded.
   if (bound?.scope.closed) return undefined;
   return { jsonrpc: '2.0', method, params: binding === undefined ? said : { ...said, _meta: { [META.context]: binding } } };

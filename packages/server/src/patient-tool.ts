@@ -4,7 +4,7 @@ import { currentScope, type Outbound } from '@hmcp/core/request-scope';
 import type { McpServer } from '@modelcontextprotocol/server';
 import type * as z from 'zod';
 import { environmentOf } from './admitted.js';
-import { effectsOf } from './effects.js';
+import { effectsOf, permitForCall } from './effects.js';
 import { type FhirClient, scopedFhir } from './fhir.js';
 import { declarationsOf } from './operations.js';
 
@@ -59,7 +59,8 @@ export function patientTool<I extends z.ZodObject, O extends z.ZodType>(
         call: async (peer, tool, input, options) => {
           const { outbound } = env;
           if (!outbound) throw refuse(42801, 'peer', 'no outgoing calls are configured');
-          return scope.run(() => outbound.call(peer, tool, input, options));
+          const permit = permitForCall(tool);
+          return scope.run(() => outbound.call(peer, tool, input, permit === undefined ? options : { ...options, permit }));
         },
         effect: (key, fn) => effectsOf(scope).run(key, fn),
         signal: scope.signal,

@@ -8,6 +8,8 @@ import type { Declarations } from './operations.js';
 import { bindResult, examineResult, nobody, withoutOwnKeys } from './result.js';
 import { scrub, type WireError, wireError } from './wire-error.js';
 
+const OVER = 'the epoch has passed, or a switch ended the request';
+
 /** What is put into the response instead of what the handler said. */
 export type Answer = { readonly result: Json } | { readonly error: WireError };
 
@@ -30,6 +32,8 @@ async function settle(message: Message, admitted: Admitted, env: AgentEnv, decla
   const { inbound, bound, record } = admitted;
   const result = isJsonObject(message.result) ? message.result : undefined;
   const failed = result === undefined || saysError(result);
+  // Whatever else it would have been, it is nobody's answer any more.
+  if (failed && bound?.isOver()) return withhold(40901, 'epoch', OVER, admitted, env);
   const refusal = bound?.scope.refusals[0];
   if (refusal && failed) {
     const relayed = { code: refusal.code, check: refusal.check, peer: refusal.data.by };
@@ -56,8 +60,8 @@ async function settle(message: Message, admitted: Admitted, env: AgentEnv, decla
 
 async function releaseBound(result: Json, bound: Bound, admitted: Admitted, env: AgentEnv): Promise<Answer> {
   const { inbound, record } = admitted;
-  const { scope, context, intent } = bound;
-  if (scope.closed) return withhold(40901, 'epoch', 'the request has ended', admitted, env);
+  const { scope, context } = bound;
+  if (scope.closed) return withhold(40901, 'epoch', bound.isOver() ? OVER : 'the request has ended', admitted, env);
   if (scope.holdsForeign(result))
     return withhold(40903, 'result', 'the result holds an object of another request', admitted, env);
   const failed = saysError(result);
@@ -67,10 +71,12 @@ async function releaseBound(result: Json, bound: Bound, admitted: Admitted, env:
   const unverifiable = failed ? 0 : examined.unverifiable;
   if (unverifiable > 0 && env.unverifiable === 'withhold')
     return withhold(40903, 'result', 'a part of the result cannot be verified', admitted, env);
-  const meta =
-    intent === undefined ? {} : { [META.context]: await bindResult(context, intent, env.resource, examined.resources) };
+  const binding = await bindResult(bound, env.resource, examined.resources);
+  const meta = binding === undefined ? {} : { [META.context]: binding };
   const counted = { types: examined.types, ...(unverifiable > 0 ? { unverifiable } : {}) };
   await makeDurable(env, { ...record, event: 'request.served', outcome: failed ? 4 : 0, ...counted });
+  // The epoch may have passed while that was recorded.
+  if (bound.isOver()) return withhold(40901, 'epoch', OVER, admitted, env);
   // Nothing about a patient is cached anywhere: the hints say so whatever the handler set.
   return { result: { ...withMeta(result, meta), ttlMs: 0, cacheScope: 'private' } };
 }

@@ -2,12 +2,12 @@ import {
   type Binding,
   checkResult,
   type Operation,
-  type PatientContext,
   type PatientIdentity,
   PROTOCOL_VERSION,
   patientKey,
   type ResultVerdict,
 } from '@hmcp/core';
+import type { Bound } from './admitted.js';
 import { isJsonObject, type Json } from './message.js';
 
 /** What examining a result found, or the fixed reason to withhold it. */
@@ -56,10 +56,18 @@ export function nobody(fhirServer: string): PatientIdentity {
   return { fhirServer, patient: '' };
 }
 
-/** The binding of a released answer. `patients` is empty when the answer holds no resource of the patient. @see protocol section 2.4 */
-export async function bindResult(context: PatientContext, intent: string, by: string, resources: number): Promise<Binding> {
-  const pk = await patientKey(intent, context);
-  return { version: PROTOCOL_VERSION, pk, pkScope: 'intent', intent: { id: intent }, by, patients: resources > 0 ? [pk] : [] };
+/**
+ * The binding of what answers a request: in a session its seal's key, else one of the intent. `undefined` when the request brought
+ * no envelope. `patients` is empty when the answer holds no resource of the patient.
+ * @see protocol section 2.4
+ */
+export async function bindResult(bound: Bound, by: string, resources: number): Promise<Binding | undefined> {
+  const { context, intent, seal } = bound;
+  if (intent === undefined) return undefined;
+  const whose: Pick<Binding, 'sid' | 'epoch' | 'pk' | 'pkScope'> = seal
+    ? { sid: seal.sid, epoch: seal.epoch, pk: seal.pk }
+    : { pk: await patientKey(intent, context), pkScope: 'intent' };
+  return { version: PROTOCOL_VERSION, ...whose, intent: { id: intent }, by, patients: resources > 0 ? [whose.pk] : [] };
 }
 
 /** `_meta` of a handler's result without the keys that only the guard may write. */

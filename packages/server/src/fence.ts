@@ -1,0 +1,55 @@
+import { AuthorityUnavailable, createSealVerifier, SealError, type SealVerifier } from '@hmcp/auth';
+import type { SealFact } from '@hmcp/core';
+import type { AgentEnv } from './define-agent.js';
+import { EffectLedger } from './effect-ledger.js';
+import { EpochMemory } from './epoch-memory.js';
+
+/** What one deployment knows of sessions: its managers, the epochs it verified, the effects it caused. */
+export interface Fence {
+  readonly managers: SealVerifier['managers'];
+  readonly epochs: EpochMemory;
+  readonly effects: EffectLedger;
+  /** Milliseconds of a clock that is never set back. */
+  readonly monotonic: () => number;
+  /** Verifies a seal and learns its epoch. */
+  verify(seal: string): Promise<SealFact>;
+}
+
+const fences = new WeakMap<AgentEnv, Fence>();
+
+/**
+ * The fence of a deployment, one for its life.
+ * @throws {TypeError} naming the member of `managers` that cannot be used
+ */
+export function fenceOf(env: AgentEnv): Fence {
+  let fence = fences.get(env);
+  if (fence === undefined) {
+    fence = makeFence(env);
+    fences.set(env, fence);
+  }
+  return fence;
+}
+
+function makeFence(env: AgentEnv): Fence {
+  const { managers = [], fetch, now, monotonic = now ?? (() => performance.now()) } = env;
+  const seals = createSealVerifier({ managers, fetch, now });
+  const epochs = new EpochMemory(monotonic);
+  return {
+    managers,
+    epochs,
+    effects: new EffectLedger(monotonic),
+    monotonic,
+    async verify(seal) {
+      try {
+        const { claims } = await seals.verify(seal);
+        const highestEpoch = epochs.learn(claims, claims.epoch);
+        if (highestEpoch === undefined) return { code: 50301, reason: 'no more sessions can be remembered' };
+        return { claims, highestEpoch };
+      } catch (error) {
+        if (error instanceof SealError) return { code: error.code, reason: error.reason };
+        if (error instanceof AuthorityUnavailable) return { code: 50301, reason: 'the keys of the manager cannot be had' };
+        throw error;
+      }
+    },
+  };
+}
