@@ -1,8 +1,15 @@
 import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { type Agent, createAgent } from '@hmcp/agent';
+import { type Agent, createAgent, type ParticipationOptions, participate, permitAuthority } from '@hmcp/agent';
 import { AuditFailure, createLogger, openFileAudit } from '@hmcp/audit';
-import { type ClientKey, createSealVerifier, createTokenExchanger, createTokenVerifier, type SealVerifier } from '@hmcp/auth';
+import {
+  type ClientKey,
+  createClientCredentials,
+  createSealVerifier,
+  createTokenExchanger,
+  createTokenVerifier,
+  type SealVerifier,
+} from '@hmcp/auth';
 import type { AuditSink } from '@hmcp/core';
 import { type AgentDefinition, type AgentEnv, serve, serveStdio } from '@hmcp/server';
 import * as z from 'zod';
@@ -70,8 +77,19 @@ export interface Deployment {
   close(): Promise<void>;
 }
 
-/** Builds what a party runs on: verifier, exchange, outgoing calls, audit, log. */
-export async function deploy(config: PartyConfig): Promise<Deployment> {
+/** What a party brings to the sessions that name it. */
+export type PartInSessions = Pick<ParticipationOptions, 'role' | 'prepare' | 'drain' | 'purge'>;
+
+/** How a party is deployed, where that is not in its configuration. */
+export interface DeployOptions {
+  /** @default a reader that accepts every switch and has nothing to save */
+  readonly part?: PartInSessions | undefined;
+  /** How it hears of switches; a party without an address asks. @default "push" */
+  readonly delivery?: ParticipationOptions['delivery'] | undefined;
+}
+
+/** Builds what a party runs on: verifier, exchange, outgoing calls, sessions, audit, log. */
+export async function deploy(config: PartyConfig, options: DeployOptions = {}): Promise<Deployment> {
   const audit = await openFileAudit({ file: config.auditFile, by: config.publicUrl });
   const log = createLogger({ name: config.name, level: config.logLevel });
   const { client } = config;
@@ -88,6 +106,10 @@ export async function deploy(config: PartyConfig): Promise<Deployment> {
     pseudonymKey: config.pseudonymKey,
     seals,
   });
+  const [manager] = config.managers;
+  const { part = { role: 'reader' }, delivery = 'push' } = options;
+  const credentials = createClientCredentials({ issuer: config.issuer, client });
+  const participation = manager && participate({ agent, manager: manager.resource, credentials, delivery, ...part });
   const env: AgentEnv = {
     resource: config.publicUrl,
     authorizationServers: [config.issuer],
@@ -100,6 +122,8 @@ export async function deploy(config: PartyConfig): Promise<Deployment> {
     tokens,
     outbound: agent,
     managers: config.managers,
+    permits: permitAuthority({ agent, participation }),
+    participation,
     log,
   };
   return {
@@ -110,6 +134,7 @@ export async function deploy(config: PartyConfig): Promise<Deployment> {
     seals,
     env,
     async close() {
+      await participation?.close();
       await agent.close();
       await audit.close();
     },
@@ -123,8 +148,12 @@ export interface Listening {
 }
 
 /** Serves one agent as a party. */
-export async function serveParty(agent: AgentDefinition, config: PartyConfig): Promise<Listening> {
-  const deployment = await deploy(config);
+export async function serveParty(
+  agent: AgentDefinition,
+  config: PartyConfig,
+  options: Pick<DeployOptions, 'part'> = {},
+): Promise<Listening> {
+  const deployment = await deploy(config, options);
   const served = await serve(agent, deployment.env);
   return {
     port: served.port,
@@ -141,7 +170,7 @@ export async function serveParty(agent: AgentDefinition, config: PartyConfig): P
  */
 export async function serveChild(agent: AgentDefinition, config: PartyConfig): Promise<void> {
   endOnFault(config.name);
-  const deployment = await deploy(config);
+  const deployment = await deploy(config, { delivery: 'pull' });
   const served = serveStdio(agent, deployment.env);
   let stopping = false;
   const stop = async (): Promise<void> => {
