@@ -42,12 +42,14 @@ describe('a development world', () => {
     expect(ready.parties.map(({ name }) => name)).toEqual([
       'authorization-server',
       'fhir',
+      'context-manager',
       'portal',
       'triage',
       'labs',
       'medications',
+      'orders',
     ]);
-    for (const name of ['triage', 'labs', 'medications']) {
+    for (const name of ['context-manager', 'triage', 'labs', 'medications', 'orders']) {
       const resource = ready.parties.find((party) => party.name === name)?.resource ?? '';
       const metadata = await fetch(protectedResourceMetadataUrl(resource));
       expect(await metadata.json()).toMatchObject({ resource, authorization_servers: [ready.issuer] });
@@ -89,8 +91,8 @@ describe('a development world', () => {
   });
 
   it.each([
-    ['an unknown agent', ['nobody', 'list-results'], 64, /^hmcp call: the agents are triage, labs, medications; /],
-    ['a server that is no agent', ['fhir', 'read'], 64, /^hmcp call: the agents are triage, labs, medications; /],
+    ['an unknown agent', ['nobody', 'list-results'], 64, /^hmcp call: the agents are triage, labs, medications, orders; /],
+    ['a server that is no agent', ['fhir', 'read'], 64, /^hmcp call: the agents are triage, labs, medications, orders; /],
     [
       'an unknown account',
       ['labs', 'list-results', '--account', 'x'],

@@ -7,8 +7,8 @@ import { CLINIC_PARTIES, type ExtraParty, startWorld, WorldError, type WorldFact
 const HELP = `hmcp dev [--data DIR] [--state DIR] [--agent NAME=PROGRAM]… [--scope SCOPES] [--json]
 
 Starts a small clinic on free loopback ports, each party its own process: a SMART authorization server with a patient picker,
-a FHIR R4 API, and the agents portal, triage, labs and medications. Runs until Ctrl-C. For development only: it refuses to
-start with NODE_ENV=production.
+a FHIR R4 API, a context manager, and the agents portal, triage, labs, medications and orders. Runs until Ctrl-C. For development
+only: it refuses to start with NODE_ENV=production.
 
   --data DIR    a folder of FHIR R4 Bundles (default: HMCP_DATA, else the people this project ships)
   --state DIR   keys as JWK sets, configurations, audit (default: HMCP_STATE, else .hmcp); the next start reuses its keys, and

@@ -52,8 +52,6 @@ export const PartyConfig = z.strictObject({
   peers: z.array(Peer).default([]),
   /** Empty: every sealed envelope is refused. */
   managers: z.array(Manager).default([]),
-  /** Client identifiers of agents this party names in the sessions it opens. */
-  participants: z.array(z.string()).default([]),
   /** File of what this party itself keeps, where it keeps something. */
   store: z.string().optional(),
   /** HMAC key of pseudonyms in this process's audit. */
@@ -79,17 +77,19 @@ export interface Deployment {
   close(): Promise<void>;
 }
 
-/** How a party takes part in the sessions that name it. */
-export type Attendance = Pick<ParticipationOptions, 'role' | 'prepare' | 'drain'>;
+/** What a party brings to the sessions that name it. */
+export type PartInSessions = Pick<ParticipationOptions, 'role' | 'prepare' | 'drain' | 'purge'>;
 
-const READER: Attendance = { role: 'reader' };
+/** How a party is deployed, where that is not in its configuration. */
+export interface DeployOptions {
+  /** @default a reader that accepts every switch and has nothing to save */
+  readonly part?: PartInSessions | undefined;
+  /** How it hears of switches; a party without an address asks. @default "push" */
+  readonly delivery?: ParticipationOptions['delivery'] | undefined;
+}
 
-/** Builds what a party runs on: verifier, exchange, outgoing calls, its part in sessions, audit, log. */
-export async function deploy(
-  config: PartyConfig,
-  attendance: Attendance = READER,
-  delivery: 'push' | 'pull' = 'push',
-): Promise<Deployment> {
+/** Builds what a party runs on: verifier, exchange, outgoing calls, sessions, audit, log. */
+export async function deploy(config: PartyConfig, options: DeployOptions = {}): Promise<Deployment> {
   const audit = await openFileAudit({ file: config.auditFile, by: config.publicUrl });
   const log = createLogger({ name: config.name, level: config.logLevel });
   const { client } = config;
@@ -107,11 +107,10 @@ export async function deploy(
     seals,
   });
   const [manager] = config.managers;
+  const { part = { role: 'reader' }, delivery = 'push' } = options;
   const credentials = createClientCredentials({ issuer: config.issuer, client });
-  const participation = manager && participate({ agent, manager: manager.resource, credentials, delivery, ...attendance });
+  const participation = manager && participate({ agent, manager: manager.resource, credentials, delivery, ...part });
   const env: AgentEnv = {
-    permits: permitAuthority({ agent, participation }),
-    ...(participation === undefined ? {} : { participation }),
     resource: config.publicUrl,
     authorizationServers: [config.issuer],
     verifier: createTokenVerifier({
@@ -123,6 +122,8 @@ export async function deploy(
     tokens,
     outbound: agent,
     managers: config.managers,
+    permits: permitAuthority({ agent, participation }),
+    participation,
     log,
   };
   return {
@@ -147,8 +148,12 @@ export interface Listening {
 }
 
 /** Serves one agent as a party. */
-export async function serveParty(agent: AgentDefinition, config: PartyConfig, attendance?: Attendance): Promise<Listening> {
-  const deployment = await deploy(config, attendance);
+export async function serveParty(
+  agent: AgentDefinition,
+  config: PartyConfig,
+  options: Pick<DeployOptions, 'part'> = {},
+): Promise<Listening> {
+  const deployment = await deploy(config, options);
   const served = await serve(agent, deployment.env);
   return {
     port: served.port,
@@ -165,7 +170,7 @@ export async function serveParty(agent: AgentDefinition, config: PartyConfig, at
  */
 export async function serveChild(agent: AgentDefinition, config: PartyConfig): Promise<void> {
   endOnFault(config.name);
-  const deployment = await deploy(config, READER, 'pull');
+  const deployment = await deploy(config, { delivery: 'pull' });
   const served = serveStdio(agent, deployment.env);
   let stopping = false;
   const stop = async (): Promise<void> => {

@@ -3,9 +3,11 @@ export { Assessment, assess, draftOrder, listDrafts, listMedications, listResult
 export {
   ConfigurationError,
   type Deployment,
+  type DeployOptions,
   deploy,
   endOnFault,
   type Listening,
+  type PartInSessions,
   PartyConfig,
   readPartyConfig,
   runParty,
@@ -24,7 +26,7 @@ export { medications } from './medications.js';
 export { type OrderBook, OrderBookError, openOrderBook } from './order-book.js';
 export type { Draft, DraftFault, DraftSession, OrderContext, OrderKind } from './order-draft.js';
 export { orders } from './orders.js';
-export { serveOrders } from './orders-party.js';
+export { partOfOrders, serveOrders } from './orders-party.js';
 export { shippedBundles, shippedRecords, staffBundle, writeShippedPeople } from './people/shipped.js';
 export { PORTAL_SCOPE, servePortal } from './portal.js';
 export {
