@@ -27,5 +27,5 @@ await runParty(async () => {
       { ...env, monotonic: () => performance.now() + stoodStill },
     ),
   );
-  return serveParty(heldOrders, config, { role: 'effector' });
+  return serveParty(heldOrders, config, { part: { role: 'effector' } });
 });

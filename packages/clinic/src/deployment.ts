@@ -52,6 +52,8 @@ export const PartyConfig = z.strictObject({
   peers: z.array(Peer).default([]),
   /** Empty: every sealed envelope is refused. */
   managers: z.array(Manager).default([]),
+  /** Client identifiers of agents this party names in the sessions it opens. */
+  participants: z.array(z.string()).default([]),
   /** File of what this party itself keeps, where it keeps something. */
   store: z.string().optional(),
   /** HMAC key of pseudonyms in this process's audit. */
