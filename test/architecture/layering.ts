@@ -33,7 +33,7 @@ export const ALLOWED: Readonly<Record<string, { readonly ours: readonly string[]
     others: ['@modelcontextprotocol/client', 'jose', 'zod'],
   },
   examples: {
-    ours: ['core', 'auth', 'audit', 'server', 'agent', 'authorization-server', 'clinic', 'cli'],
+    ours: ['core', 'auth', 'audit', 'server', 'agent', 'authorization-server', 'clinic', 'context-manager', 'cli'],
     others: ['@modelcontextprotocol/client', '@modelcontextprotocol/node', '@modelcontextprotocol/server', 'jose', 'zod'],
   },
   test: { ours: [], others: [] },

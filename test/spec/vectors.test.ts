@@ -108,9 +108,13 @@ describe('the vectors of decisions', () => {
         ? { verdict: 'refuse', check: decision.refusal.check, ...carried(decision.refusal) }
         : decision.verdict === 'ask'
           ? { verdict: 'ask', patient: decision.patient.patient }
-          : decision.context === undefined
-            ? { verdict: 'serve' }
-            : { verdict: 'serve', patient: decision.context.patient, contextMethod: decision.contextMethod };
+          : decision.verdict === 'verify' || decision.context === undefined
+            ? { verdict: decision.verdict }
+            : {
+                verdict: 'serve',
+                patient: decision.context.patient,
+                contextMethod: 'contextMethod' in decision ? decision.contextMethod : undefined,
+              };
     expect(said).toEqual(outcome);
   });
 });

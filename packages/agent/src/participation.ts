@@ -107,18 +107,18 @@ class Participant implements SessionParticipation {
     this.#joinAgain(session);
   }
 
-  async prepare(message: PrepareParams): Promise<Vote> {
-    const session = this.#current(message);
+  async prepare(message: PrepareParams, manager: string): Promise<Vote> {
+    const session = this.#current(message, manager);
     return session.vote(message.switchId, () => this.#vote(session, message));
   }
 
-  async drain(message: DrainParams): Promise<Drained> {
-    const session = this.#current(message);
+  async drain(message: DrainParams, manager: string): Promise<Drained> {
+    const session = this.#current(message, manager);
     return session.drain(message.switchId, () => this.#drain(message));
   }
 
-  async decided({ sid, rev, epoch, kind, result }: DecidedParams): Promise<void> {
-    const session = this.#sessions.get(sid);
+  async decided({ sid, rev, epoch, kind, result }: DecidedParams, manager: string): Promise<void> {
+    const session = manager === this.#manager.issuer ? this.#sessions.get(sid) : undefined;
     if (session === undefined || rev < session.rev) return;
     session.rev = rev;
     this.#advance(session, epoch);
@@ -235,8 +235,8 @@ class Participant implements SessionParticipation {
   }
 
   /** The session a message of the manager is about, when the message is not of the past. */
-  #current({ sid, rev, epoch, deadline }: PrepareParams): AttendedSession {
-    const session = this.#sessions.get(sid);
+  #current({ sid, rev, epoch, deadline }: PrepareParams, manager: string): AttendedSession {
+    const session = manager === this.#manager.issuer ? this.#sessions.get(sid) : undefined;
     if (session === undefined) throw this.#refusal(40301, 'session', 'no such session here');
     if (epoch < session.epoch) throw this.#refusal(40901, 'epoch', 'the epoch has passed');
     if (rev < session.rev || deadline < this.#parts.now()) throw this.#refusal(40901, 'session', 'a message of the past');

@@ -13,14 +13,16 @@ import {
 import { MANAGER, type SessionWorld, sessionWorld, TYPED } from './support/session-world.js';
 import { ANN, BO, listResults, refusalOf } from './support/world.js';
 
+const MANAGER_ISSUER = new URL(MANAGER).origin;
+
 /** How the manager reaches the participant that is pushed to. */
 let pushed: SessionParticipation | undefined;
 const link: ParticipantLink = {
   async tell({ to, method, params }) {
     if (pushed === undefined || to !== 'orders') return undefined;
-    if (method === 'dev.hmcp/context.prepare') return { method, vote: await pushed.prepare(params) };
-    if (method === 'dev.hmcp/context.drain') return { method, drained: await pushed.drain(params) };
-    await pushed.decided(params);
+    if (method === 'dev.hmcp/context.prepare') return { method, vote: await pushed.prepare(params, MANAGER_ISSUER) };
+    if (method === 'dev.hmcp/context.drain') return { method, drained: await pushed.drain(params, MANAGER_ISSUER) };
+    await pushed.decided(params, MANAGER_ISSUER);
     return undefined;
   },
   close: async () => undefined,
@@ -196,9 +198,12 @@ describe('a message of the manager', () => {
     const drain = vi.fn(() => ({ cancelled: drain.mock.calls.length }));
     const part = take({ delivery: 'push', prepare, drain });
     await part.join(sid());
-    const votes = await Promise.all([part.prepare(message()), part.prepare(message())]);
+    const votes = await Promise.all([part.prepare(message(), MANAGER_ISSUER), part.prepare(message(), MANAGER_ISSUER)]);
     expect(votes).toEqual([1, 1].map((inflight) => ({ vote: 'accept', unsaved: [], inflight })));
-    const ends = [await part.drain({ ...message(), save: [] }), await part.drain({ ...message(), save: [] })];
+    const ends = [
+      await part.drain({ ...message(), save: [] }, MANAGER_ISSUER),
+      await part.drain({ ...message(), save: [] }, MANAGER_ISSUER),
+    ];
     expect(ends).toEqual([1, 1].map((cancelled) => ({ saved: [], cancelled, completed: 0, indeterminate: [] })));
   });
 
@@ -212,9 +217,16 @@ describe('a message of the manager', () => {
     const drain = vi.fn(() => ({}));
     const part = take({ delivery: 'push', prepare, drain });
     await part.join(sid());
-    expect(await refusalOf(part.prepare(message(more)))).toMatchObject({ code });
-    expect(await refusalOf(part.drain({ ...message(more), save: [] }))).toMatchObject({ code });
+    expect(await refusalOf(part.prepare(message(more), MANAGER_ISSUER))).toMatchObject({ code });
+    expect(await refusalOf(part.drain({ ...message(more), save: [] }, MANAGER_ISSUER))).toMatchObject({ code });
     expect([prepare.mock.calls, drain.mock.calls]).toEqual([[], []]);
+  });
+
+  test('of another manager is refused, whatever session it names', async () => {
+    const part = take({ delivery: 'push' });
+    await part.join(sid());
+    expect(await refusalOf(part.prepare(message(), 'https://other.example'))).toMatchObject({ code: 40301 });
+    expect(await refusalOf(part.drain({ ...message(), save: [] }, 'https://other.example'))).toMatchObject({ code: 40301 });
   });
 
   test('of a later epoch purges before it asks', async () => {
@@ -228,7 +240,7 @@ describe('a message of the manager', () => {
       },
     });
     await part.join(sid());
-    await part.prepare(message({ epoch: 4 }));
+    await part.prepare(message({ epoch: 4 }), MANAGER_ISSUER);
     expect(order).toEqual(['purge 1', 'purge 4', 'prepare']);
   });
 
@@ -237,8 +249,8 @@ describe('a message of the manager', () => {
     const part = take({ delivery: 'push', purge });
     await part.join(sid());
     const decided = { sid: sid(), switchId: 's1', kind: 'switch', result: 'committed', epoch: 7 } as const;
-    await part.decided({ ...decided, rev: 0 });
-    await part.decided({ ...decided, sid: 'ctx_other', rev: 9 });
+    await part.decided({ ...decided, rev: 0 }, MANAGER_ISSUER);
+    await part.decided({ ...decided, sid: 'ctx_other', rev: 9 }, MANAGER_ISSUER);
     expect(purge.mock.calls).toEqual([[{ sid: sid(), below: 1 }]]);
   });
 
@@ -249,8 +261,8 @@ describe('a message of the manager', () => {
     });
     const part = take({ delivery: 'push', prepare });
     await part.join(sid());
-    await expect(part.prepare(message())).rejects.toThrow();
-    expect(await part.prepare(message())).toMatchObject({ vote: 'accept' });
+    await expect(part.prepare(message(), MANAGER_ISSUER)).rejects.toThrow();
+    expect(await part.prepare(message(), MANAGER_ISSUER)).toMatchObject({ vote: 'accept' });
   });
 });
 

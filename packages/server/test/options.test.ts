@@ -21,6 +21,10 @@ const ENV: Reasons<AgentEnv> = {
   allowedOrigins: 'lets a browser call; it still needs a token',
   log: 'only told to operators',
   now: 'a clock for tests; tokens are verified by the clock of the verifier',
+  managers: 'whose seals are believed; without any, a sealed envelope is refused',
+  permits: 'without it, effects inside a session are refused',
+  participation: 'without it, a manager’s messages are refused',
+  monotonic: 'a clock for tests; permits are the shorter of this and the manager’s',
   fetch: 'the network of the handler’s own FHIR client',
 };
 
@@ -38,7 +42,7 @@ const STDIO: Reasons<StdioOptions> = {
 
 describe('no option turns a check off', () => {
   test.each([
-    ['AgentEnv', ENV, 17],
+    ['AgentEnv', ENV, 21],
     ['ServeOptions', SERVE, 3],
     ['StdioOptions', STDIO, 3],
   ] as const)('%s has the members reviewed here and no others', (_name, reasons, count) => {
