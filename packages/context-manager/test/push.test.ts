@@ -28,7 +28,7 @@ function participant(answers: Partial<Record<string, unknown>>) {
         asked.push({ method, params: given, authorization });
         const answer = answers[method];
         if (answer === undefined) throw new Error('does not answer');
-        return answer as object;
+        return answer as Record<string, unknown>;
       });
     }
     return server;
