@@ -5,9 +5,9 @@ import { type Package, SCOPE, type SourceFile, type Workspace } from './workspac
 
 /** What a failing layering test shows beside its violations. */
 export const PICTURE = `
-  core ◄ auth ◄ { server, agent } ◄ { authorization-server*, clinic } ◄ cli ◄ examples
+  core ◄ auth ◄ { server, agent } ◄ { context-manager, authorization-server*, clinic } ◄ cli ◄ examples
     ▲
-    └─ audit ◄ { clinic, cli }                                * needs core + auth only
+    └─ audit ◄ { context-manager, clinic, cli }               * needs core + auth only
 
   Arrows never turn. server and agent never import each other. core imports no Node built-in except in ./request-scope.
   Packages reach each other only through \`exports\`. No circular import. Declared dependencies are the imported ones.`;
@@ -19,13 +19,17 @@ export const ALLOWED: Readonly<Record<string, { readonly ours: readonly string[]
   audit: { ours: ['core'], others: ['pino', 'zod'] },
   server: { ours: ['core', 'auth'], others: ['@modelcontextprotocol/node', '@modelcontextprotocol/server', 'zod'] },
   agent: { ours: ['core', 'auth'], others: ['@modelcontextprotocol/client', 'eventemitter3', 'zod'] },
+  'context-manager': {
+    ours: ['core', 'auth', 'audit', 'server'],
+    others: ['@modelcontextprotocol/client', '@modelcontextprotocol/server', 'jose', 'libsql', 'zod'],
+  },
   'authorization-server': { ours: ['core', 'auth'], others: ['jose', 'oidc-provider', 'zod'] },
   clinic: {
     ours: ['core', 'auth', 'audit', 'server', 'agent'],
     others: ['@modelcontextprotocol/server', 'jose', 'zod'],
   },
   cli: {
-    ours: ['core', 'auth', 'audit', 'server', 'agent', 'authorization-server', 'clinic'],
+    ours: ['core', 'auth', 'audit', 'server', 'agent', 'context-manager', 'authorization-server', 'clinic'],
     others: ['@modelcontextprotocol/client', 'jose', 'zod'],
   },
   examples: {

@@ -1,12 +1,13 @@
 import { parseArgs } from 'node:util';
-import { type AuditVerification, type AuditWarning, verifyAudit } from '@hmcp/audit';
-import { auditLogsAt } from './audit-logs.js';
+import type { AuditVerification, AuditWarning } from '@hmcp/audit';
+import { auditLogsAt, verifyLog } from './audit-logs.js';
 import { type CommandIo, EXIT, UsageError } from './command.js';
 
 const HELP = `hmcp audit verify FILE|FOLDER… [--json]
 
 Verifies audit logs from their first byte to their last: every record's hash over its exact bytes, then its place in the
-chain. A folder stands for its *.jsonl files, a state folder for those of its audit/. Reads only; logs in use are welcome.
+chain. A folder stands for its *.jsonl logs and *.sqlite session stores, a state folder also for those of its audit/. Reads
+only; logs in use are welcome.
 A chain without a witness cannot show that whole records were removed from the end of a log that was not closed.
 
   --json   one JSON line for each log
@@ -56,7 +57,7 @@ async function* findingsAt(path: string): AsyncGenerator<Finding> {
     return;
   }
   if (files.length === 0) yield { ok: false, file: path, unreadable: 'there is no audit log' };
-  for (const file of files) yield await verifyAudit(file).catch((error: unknown) => unreadable(file, error));
+  for (const file of files) yield await verifyLog(file).catch((error: unknown) => unreadable(file, error));
 }
 
 function unreadable(file: string, error: unknown): Finding {

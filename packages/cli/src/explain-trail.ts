@@ -1,7 +1,7 @@
-import { basename } from 'node:path';
-import { type BrokenAudit, plainText, type StoredRecord, verifyAudit } from '@hmcp/audit';
+import { basename, extname } from 'node:path';
+import { type BrokenAudit, plainText, type StoredRecord } from '@hmcp/audit';
 import { type AuditEventName, ERRORS, isHmcpErrorCode } from '@hmcp/core';
-import { auditLogsAt } from './audit-logs.js';
+import { auditLogsAt, verifyLog } from './audit-logs.js';
 import { explainCode } from './explain-code.js';
 
 /** One decision and the party whose log it stands in. */
@@ -35,8 +35,8 @@ export async function readTrail(state: string, id: string): Promise<Trail> {
   const steps: Step[] = [];
   const tampered: BrokenAudit[] = [];
   for (const file of files) {
-    const party = basename(file, '.jsonl');
-    const verdict = await verifyAudit(file, {
+    const party = basename(file, extname(file));
+    const verdict = await verifyLog(file, {
       onRecord: (record) => {
         const named = [record.intent, record.txn].filter((known) => known?.startsWith(id));
         if (named.length === 0 || steps.length >= MOST_STEPS) return;

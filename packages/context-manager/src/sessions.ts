@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { AuditRecord } from '@hmcp/core';
 import type { Clock } from './clock.js';
 import { type Actor, type At, expire, type Refused, type Step } from './machine.js';
@@ -119,7 +120,7 @@ export class Sessions {
     } catch (error) {
       if (!(error instanceof StoreUnavailable)) throw error;
       const now = await this.#store.read(before.sid);
-      result = JSON.stringify(now) === JSON.stringify(next) ? 'done' : 'conflict';
+      result = now !== undefined && isDeepStrictEqual(now, JSON.parse(JSON.stringify(next))) ? 'done' : 'conflict';
       if (result === 'conflict' && now?.version === before.version) throw error;
     }
     if (result === 'conflict') return false;
