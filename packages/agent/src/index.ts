@@ -2,8 +2,10 @@ export { type Agent, type AgentOptions, type CallOptions, createAgent } from './
 export type { AgentEventEmitter, AgentEvents, HopEvent } from './events.js';
 export type { AgentLog } from './hop-ledger.js';
 export type { ClientTransport } from './instrument.js';
+export { type AskedSwitch, type ParticipationOptions, participate, type SessionParticipation } from './participation.js';
 export { type PatientCache, patientCache } from './patient-cache.js';
 export type { SwitchReport, SwitchRequest } from './patient-switch.js';
 export type { Peer } from './peers.js';
+export { permitAuthority } from './permit-authority.js';
 export { openSession, type Session, type SessionOptions } from './session.js';
 export type { DialogField, SwitchAnswer, SwitchDialog } from './switch-dialog.js';

@@ -19,7 +19,7 @@ export interface SealedPeer {
   readonly fetch: (request: Request) => Promise<Response>;
   readonly calls: SealedCall[];
   /** Awaited before a call is answered; gives what to answer instead of the usual. */
-  onCall: (call: SealedCall) => void | Promise<unknown>;
+  onCall: (call: SealedCall) => unknown;
   fault: BindingFault | undefined;
   /** Answers given to the socket, also after the caller stopped listening. */
   answered: number;
