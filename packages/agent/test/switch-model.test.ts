@@ -24,12 +24,7 @@ const happening: fc.Arbitrary<Happening> = fc.oneof(
     arbitrary: fc.record({
       does: fc.constant('switch' as const),
       to: fc.nat(2),
-      types: fc.array(
-        fc.constantFrom('right' as const, 'right' as const, 'right' as const, 'wrong' as const, 'decline' as const),
-        {
-          maxLength: 2,
-        },
-      ),
+      types: fc.array(typed, { maxLength: 2 }),
       fates: fc.array(fate, { maxLength: 5 }),
     }),
   },
