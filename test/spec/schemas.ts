@@ -1,5 +1,17 @@
 import type { StoredRecord } from '@hmcp/audit';
-import { AccessTokenClaims, AUDIT_EVENTS, Binding, CHECKS, ERRORS, PlainEnvelope, RefusalData, SealedEnvelope } from '@hmcp/core';
+import {
+  AccessTokenClaims,
+  AUDIT_EVENTS,
+  Binding,
+  CHECKS,
+  ERRORS,
+  PlainEnvelope,
+  RefusalData,
+  SealClaims,
+  SealedEnvelope,
+  SessionFacts,
+  SwitchResult,
+} from '@hmcp/core';
 import * as z from 'zod';
 
 /** A line of an audit log after its header, as JSON. The format is pinned by `@hmcp/audit`; the type below holds the two together. */
@@ -40,6 +52,14 @@ export const AuditLine = z.strictObject({
   unverifiable: z.int().optional(),
   fence: z.literal('none').optional(),
   contextMethod: z.enum(['claim', 'envelope', 'header']).optional(),
+  switchId: z.string().max(128).optional(),
+  fromPk: z.string().max(64).optional(),
+  toPk: z.string().max(64).optional(),
+  vote: z.enum(['accept', 'accept_with_warning', 'veto', 'cannot_follow']).optional(),
+  level: z.enum(['C1', 'C2']).optional(),
+  evicted: z.array(z.string().max(256)).max(32).readonly().optional(),
+  permit: z.string().max(128).optional(),
+  waitedMs: z.int().optional(),
   folded: z.int().optional(),
   since: z.int().optional(),
   until: z.int().optional(),
@@ -67,6 +87,9 @@ export const SCHEMAS: Readonly<Record<string, { readonly title: string; readonly
   'envelope-plain': { title: 'Envelope outside a session (protocol section 2.2)', schema: PlainEnvelope },
   'envelope-sealed': { title: 'Envelope inside a session (protocol section 2.2)', schema: SealedEnvelope },
   refusal: { title: 'JSON-RPC error of a refusal about patient context (protocol section 4)', schema: Refusal },
+  seal: { title: 'Claims of a seal (protocol section 2.3)', schema: SealClaims },
+  'session-facts': { title: 'What a manager says of a session (protocol section 6)', schema: SessionFacts },
+  'switch-result': { title: 'How a switch came out (protocol section 6)', schema: SwitchResult },
 };
 
 /** JSON Schema (2020-12) of what crosses the wire. An envelope has besides at most 8192 bytes. */

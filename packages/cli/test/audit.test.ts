@@ -1,5 +1,6 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { openSqliteStore } from '@hmcp/context-manager';
 import { describe, expect, test } from 'vitest';
 import { freshFolder, NOW, type, writeLog } from './terminal.js';
 
@@ -22,6 +23,25 @@ describe('hmcp audit verify', () => {
       expect([code, stderr]).toEqual([0, '']);
       expect(stdout.split('\n').filter((line) => /^ok .*: 3 records, 1 run, 2026-/.test(line))).toHaveLength(2);
     }
+  });
+
+  test('accepts the session store of a context manager beside them, and tells when it was changed', async () => {
+    const { folder } = await state();
+    const store = join(folder, 'manager.sqlite');
+    await (await openSqliteStore({ file: store, by: 'http://manager.test' })).close();
+    const { code, stdout } = await type(['audit', 'verify', folder]);
+    expect([code, stdout.match(/^ok .*$/gm)?.length]).toEqual([0, 3]);
+    expect(await type(['audit', 'verify', store])).toMatchObject({ code: 0, stdout: expect.stringMatching(/2 records, 1 run/) });
+    const bytes = await readFile(store);
+    bytes.write('audit.stoq', bytes.lastIndexOf('audit.stop'));
+    await writeFile(store, bytes);
+    expect(await type(['audit', 'verify', folder])).toMatchObject({
+      code: 2,
+      stdout: expect.stringMatching(/^TAMPERED .*manager/m),
+    });
+    const other = join(await freshFolder(), 'other.sqlite');
+    await writeFile(other, 'SQLite format 3\0 and nothing else');
+    expect((await type(['audit', 'verify', other])).code).toBe(3);
   });
 
   test('finds one changed byte, names its place, and still judges the other logs', async () => {

@@ -56,7 +56,7 @@ export function mcpParticipants(options: {
         return fetch(input, { ...init, headers, redirect: 'error' });
       },
     });
-    await client.connect(transport);
+    await client.connect(transport, { timeout: TIMEOUT_MS });
     return client;
   }
 

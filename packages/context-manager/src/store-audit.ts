@@ -1,20 +1,7 @@
-import { open } from 'node:fs/promises';
 import { type AuditVerification, type StoredRecord, verifyAuditLines } from '@hmcp/audit';
 import Database from 'libsql';
 
-const MAGIC = 'SQLite format 3\0';
 const PAGE = 1000;
-
-/** True when a file is a SQLite database, by its first bytes. @throws system errors when it cannot be read */
-export async function isSqliteFile(file: string): Promise<boolean> {
-  const handle = await open(file, 'r');
-  try {
-    const { buffer, bytesRead } = await handle.read(Buffer.alloc(MAGIC.length), 0, MAGIC.length, 0);
-    return bytesRead === MAGIC.length && buffer.toString('latin1') === MAGIC;
-  } finally {
-    await handle.close();
-  }
-}
 
 /** The lines of the audit in an open session store, from the header on. */
 export function* storeAuditLines(database: Database.Database): Generator<Buffer> {

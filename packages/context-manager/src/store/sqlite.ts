@@ -165,6 +165,8 @@ class SqliteStore implements ContextStore {
       this.#write(() => this.#chain([...this.#fold.drain().map((record) => ({ record, t })), last]));
     } finally {
       this.#closed = true;
+      // What was written stands in the one file then, and not beside it.
+      this.#database.pragma('wal_checkpoint(TRUNCATE)');
       this.#database.close();
       await this.#unlock();
     }

@@ -18,7 +18,7 @@ export function at(ms = 0): At {
 }
 
 /** A session on A, epoch 1, with the members given. */
-export function session(...members: readonly ['reader' | 'effector', string][]): Session {
+export function session(...members: ['reader' | 'effector', string][]): Session {
   const owner = { issuer: 'https://as.example', subject: 'alice' };
   const opening = { sid: 'ctx_1', owner, client: 'portal', subject: subject('A'), participants: members.map(([, id]) => id) };
   const opened = open(opening, at()).session;
