@@ -221,7 +221,7 @@ describe('a seal', () => {
       method: 'tools/call',
       params: { name: 'hmcp-context-close', arguments: { sid: session.sid, switchId: 'x', expectedEpoch: 1 } },
     };
-    await bed.manager.fetch(
+    await bed.manager().fetch(
       new Request(MANAGER, {
         method: 'POST',
         headers: {

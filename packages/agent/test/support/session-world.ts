@@ -1,4 +1,5 @@
 import {
+  type ClientCredentials,
   createSealSigner,
   createSealVerifier,
   createTokenVerifier,
@@ -8,7 +9,13 @@ import {
   type SealSigner,
   type TokenExchanger,
 } from '@hmcp/auth';
-import { type ContextManager, createContextManager, type MemoryStore, memoryStore } from '@hmcp/context-manager';
+import {
+  type ContextManager,
+  createContextManager,
+  type MemoryStore,
+  memoryStore,
+  type ParticipantLink,
+} from '@hmcp/context-manager';
 import { exportJWK, generateKeyPair, SignJWT } from 'jose';
 import { type Agent, type AgentOptions, createAgent, openSession, type Session, type SessionOptions } from '../../src/index.js';
 import { type SealedPeer, sealedPeer } from './sealed-peer.js';
@@ -24,6 +31,7 @@ export const PORTAL_SCOPE =
 /** What to type at C2, by patient. */
 export const TYPED: Readonly<Record<string, { readonly birthDate: string; readonly recordNumberLast4: string }>> = {
   'pt-ann-4711': { birthDate: '1950-02-01', recordNumberLast4: '4410' },
+  'pt-cy-2222': { birthDate: '1999-07-30', recordNumberLast4: '77A1' },
   'pt-bo-0815': { birthDate: '1961-11-23', recordNumberLast4: '9B21' },
 };
 
@@ -68,7 +76,8 @@ export interface TestGrant extends Grant {
 export type ManagerNetwork = (request: Request, serve: () => Promise<Response>) => Promise<Response>;
 
 export interface SessionWorld {
-  readonly manager: ContextManager;
+  /** The one that runs now. */
+  readonly manager: () => ContextManager;
   readonly store: MemoryStore;
   readonly clock: TestClock;
   readonly labs: SealedPeer;
@@ -85,6 +94,10 @@ export interface SessionWorld {
   open(patient: string, more?: Partial<SessionOptions>): Promise<Session>;
   /** Another process: its own agent, on the same network. */
   another(options: Partial<AgentOptions> & { readonly clientId: string }): { readonly agent: Agent; readonly audit: MemoryAudit };
+  /** Tokens of an agent itself, for the manager. */
+  credentials(clientId: string): ClientCredentials;
+  /** The manager crashes; another one starts on the same store. */
+  restart(): Promise<void>;
   /** A token for the manager, as an authorization server would mint it. */
   mint(claims: Readonly<Record<string, unknown>>): Promise<string>;
   close(): Promise<void>;
@@ -103,12 +116,14 @@ function personOf(id: string): unknown {
   const typed = TYPED[id];
   if (typed === undefined) return undefined;
   const identifier = [{ type: { coding: [{ code: 'MR' }] }, value: `rec-${typed.recordNumberLast4}` }];
-  const name = [{ family: 'Example', given: [id === 'pt-ann-4711' ? 'Ann' : 'Bo'] }];
+  const name = [{ family: 'Example', given: [id.split('-')[1] ?? ''] }];
   return { resourceType: 'Patient', id, name, birthDate: typed.birthDate, gender: 'female', identifier };
 }
 
 /** A manager in this process behind the real SDK, a portal's agent, one server, and a network the test owns. */
-export async function sessionWorld(options: { effector?: boolean; agent?: Partial<AgentOptions> } = {}): Promise<SessionWorld> {
+export async function sessionWorld(
+  options: { agent?: Partial<AgentOptions>; link?: ParticipantLink } = {},
+): Promise<SessionWorld> {
   const { as, seal } = await keys;
   const clock = testClock();
   const store = memoryStore();
@@ -116,6 +131,7 @@ export async function sessionWorld(options: { effector?: boolean; agent?: Partia
   const grants = new Map<string, TestGrant>();
   const exchanges: ExchangeRequest[] = [];
   const dead = new Set<string>();
+  const issued = new Map<string, { accessToken: string; scope: string; expiresAt: number }>();
   let serial = 0;
 
   const mint = (claims: Readonly<Record<string, unknown>>): Promise<string> => {
@@ -147,37 +163,46 @@ export async function sessionWorld(options: { effector?: boolean; agent?: Partia
         ...(direct ? {} : { act: { sub: clientId } }),
         __hmcp: { v: 1, chain, ...(request.sid === undefined ? {} : { sid: request.sid }) },
       };
-      return { accessToken: await mint(claims), scope, expiresAt };
+      // As an exchanger does: the same token again, while it lives long enough.
+      const key = JSON.stringify([clientId, subjectToken, scope, request.sid]);
+      const known = issued.get(key);
+      if (known !== undefined && known.expiresAt > expiresAt - 60) return known;
+      const token = { accessToken: await mint(claims), scope, expiresAt };
+      issued.set(key, token);
+      return token;
     },
   });
 
-  const manager = await createContextManager({
-    resource: MANAGER,
-    clientId: 'manager',
-    trustDomain: TRUST_DOMAIN,
-    authorizationServers: [ISSUER],
-    fhirServers: [FHIR],
-    verifier: createTokenVerifier({
+  const start = () =>
+    createContextManager({
       resource: MANAGER,
-      issuers: [{ issuer: ISSUER, fhirServer: FHIR, jwks: { keys: [as.publicJwk] } }],
-      now: clock.now,
-    }),
-    store,
-    sealKey: seal.jwk,
-    tenantKey: 'tenant-key-of-tests',
-    pseudonymKey: 'pseudonym-key-of-tests',
-    clients: [
-      { clientId: 'portal', name: 'Portal', humanUi: true },
-      { clientId: 'labs', name: 'Labs' },
-      { clientId: 'orders', name: 'Orders', effector: options.effector ?? true },
-    ],
-    tokens: { exchange: async ({ scope }) => ({ accessToken: 'fhir', scope, expiresAt: clock.now() / 1000 + 60 }) },
-    clock,
-    fetch: async (input) => {
-      const person = personOf(String(input).split('/').at(-1) ?? '');
-      return person === undefined ? new Response(null, { status: 404 }) : Response.json(person);
-    },
-  });
+      clientId: 'manager',
+      trustDomain: TRUST_DOMAIN,
+      authorizationServers: [ISSUER],
+      fhirServers: [FHIR],
+      verifier: createTokenVerifier({
+        resource: MANAGER,
+        issuers: [{ issuer: ISSUER, fhirServer: FHIR, jwks: { keys: [as.publicJwk] } }],
+        now: clock.now,
+      }),
+      store,
+      sealKey: seal.jwk,
+      tenantKey: 'tenant-key-of-tests',
+      pseudonymKey: 'pseudonym-key-of-tests',
+      clients: [
+        { clientId: 'portal', name: 'Portal', humanUi: true },
+        { clientId: 'labs', name: 'Labs', ...endpointOf('labs') },
+        { clientId: 'orders', name: 'Orders', effector: true, ...endpointOf('orders') },
+      ],
+      participants: options.link,
+      tokens: { exchange: async ({ scope }) => ({ accessToken: 'fhir', scope, expiresAt: clock.now() / 1000 + 60 }) },
+      clock,
+      fetch: async (input) => {
+        const person = personOf(String(input).split('/').at(-1) ?? '');
+        return person === undefined ? new Response(null, { status: 404 }) : Response.json(person);
+      },
+    });
+  let manager = await start();
 
   const fetch: typeof globalThis.fetch = async (input, init) => {
     const request = new Request(String(input), init as RequestInit);
@@ -211,7 +236,7 @@ export async function sessionWorld(options: { effector?: boolean; agent?: Partia
   const { agent, audit } = another({ clientId: 'portal', ...options.agent });
 
   const made: SessionWorld = {
-    manager,
+    manager: () => manager,
     store,
     clock,
     labs,
@@ -247,6 +272,19 @@ export async function sessionWorld(options: { effector?: boolean; agent?: Partia
     open: (patient, more = {}) =>
       openSession({ agent, grant: made.grant(patient), manager: MANAGER, participants: ['labs', 'orders'], ...more }),
     another,
+    credentials: (clientId) => ({
+      token: async ({ scope }) => {
+        const expiresAt = Math.floor(clock.now() / 1000) + 300;
+        const known = issued.get(clientId);
+        if (known !== undefined && known.expiresAt > expiresAt - 60) return known;
+        const token = { accessToken: await mint({ sub: clientId, client_id: clientId, scope }), scope, expiresAt };
+        issued.set(clientId, token);
+        return token;
+      },
+    }),
+    restart: async () => {
+      manager = await start();
+    },
     mint,
     async close() {
       await agent.close();
@@ -255,6 +293,11 @@ export async function sessionWorld(options: { effector?: boolean; agent?: Partia
     },
   };
   return made;
+}
+
+function endpointOf(clientId: string) {
+  const url = `https://${clientId}.example/mcp`;
+  return { endpoint: { url, resource: url } };
 }
 
 function sealOptions() {
