@@ -108,8 +108,8 @@ describe('the vectors of decisions', () => {
         ? { verdict: 'refuse', check: decision.refusal.check, ...carried(decision.refusal) }
         : decision.verdict === 'ask'
           ? { verdict: 'ask', patient: decision.patient.patient }
-          : decision.context === undefined
-            ? { verdict: 'serve' }
+          : decision.verdict === 'verify' || decision.context === undefined
+            ? { verdict: decision.verdict }
             : { verdict: 'serve', patient: decision.context.patient, contextMethod: decision.contextMethod };
     expect(said).toEqual(outcome);
   });

@@ -55,6 +55,8 @@ class Effects {
     const session = bound.seal === undefined ? null : [bound.seal.iss, bound.seal.sid];
     const effect = JSON.stringify([token?.issuer, token?.subject, session, envelope.intent.id, operation, key]);
     const claim = effects.claim(effect);
+    // Whoever caused it may be at it still.
+    if (claim === 'known') bound.permit?.leave();
     if (claim === 'known') throw this.#refuse(42802, 'the effect was caused, or tried, with this intent before');
     if (claim === 'full') throw this.#refuse(50301, 'no more effects can be remembered');
     const ended = bound.permit?.begin();

@@ -3,12 +3,15 @@ import type { SealFact } from '@hmcp/core';
 import type { AgentEnv } from './define-agent.js';
 import { EffectLedger } from './effect-ledger.js';
 import { EpochMemory } from './epoch-memory.js';
+import type { HeldHere } from './permit-hold.js';
 
 /** What one deployment knows of sessions: its managers, the epochs it verified, the effects it caused. */
 export interface Fence {
   readonly managers: SealVerifier['managers'];
   readonly epochs: EpochMemory;
   readonly effects: EffectLedger;
+  /** The permits held for requests being served. */
+  readonly held: Map<string, HeldHere>;
   /** Milliseconds of a clock that is never set back. */
   readonly monotonic: () => number;
   /** Verifies a seal and learns its epoch. */
@@ -38,6 +41,7 @@ function makeFence(env: AgentEnv): Fence {
     managers,
     epochs,
     effects: new EffectLedger(monotonic),
+    held: new Map(),
     monotonic,
     async verify(seal) {
       try {

@@ -8,6 +8,13 @@ import { isJsonObject } from './message.js';
 /** A permit is not used in the last moments of its life: the process may be stopped between the check and the write. */
 const MARGIN_MS = 2000;
 
+/** A permit this process holds for one request or more: the same effect asked again gets the same permit. */
+export interface HeldHere {
+  requests: number;
+  /** Nobody can say whether its effect happened, or it is not this request's to say. */
+  unknown: boolean;
+}
+
 /** The permit of one request: obtained before its handler, given back after its answer. */
 export class PermitHold {
   readonly permit: string;
@@ -15,14 +22,25 @@ export class PermitHold {
   #handOn: string | undefined;
   readonly #isLive: () => boolean;
   readonly #giveBack: () => Promise<void>;
+  readonly #held: Map<string, HeldHere>;
+  readonly #shared: HeldHere;
   #running = 0;
   #closed = false;
-  #unknown = false;
   #returned: Promise<void> | undefined;
   #idle: (() => void)[] = [];
 
-  constructor(options: { permit: string; redeemed: boolean; isLive: () => boolean; giveBack: () => Promise<void> }) {
+  constructor(options: {
+    permit: string;
+    redeemed: boolean;
+    held: Map<string, HeldHere>;
+    isLive: () => boolean;
+    giveBack: () => Promise<void>;
+  }) {
     this.permit = options.permit;
+    this.#held = options.held;
+    this.#shared = options.held.get(options.permit) ?? { requests: 0, unknown: false };
+    this.#shared.requests += 1;
+    options.held.set(options.permit, this.#shared);
     this.#handOn = options.redeemed ? undefined : options.permit;
     this.#isLive = options.isLive;
     this.#giveBack = options.giveBack;
@@ -45,25 +63,38 @@ export class PermitHold {
     return permit;
   }
 
+  /** Lets the permit run out by itself: its effect may still arrive somewhere. A switch waits for that. */
+  leave(): void {
+    this.#shared.unknown = true;
+  }
+
   /** An effect begins. Call the result when it ended; `unknown` when nobody can say whether it happened. */
   begin(): (unknown: boolean) => void {
     this.#running += 1;
     return (unknown) => {
       this.#running -= 1;
-      this.#unknown ||= unknown;
+      if (unknown) this.leave();
       if (this.#running > 0) return;
       for (const resolve of this.#idle.splice(0)) resolve();
     };
   }
 
   /**
-   * Lets no further effect begin, waits for the running one, and gives the permit back; not one whose effect may still arrive
-   * somewhere: it runs out by itself, and a switch waits for it.
+   * Lets no further effect begin, waits for the running one, and gives the permit back once no other request of this process
+   * holds it; one that was left runs out by itself.
    */
   close(): Promise<void> {
     this.#closed = true;
-    this.#returned ??= this.#whenIdle().then(() => (this.#unknown ? undefined : this.#giveBack()));
+    this.#returned ??= this.#return();
     return this.#returned;
+  }
+
+  async #return(): Promise<void> {
+    await this.#whenIdle();
+    this.#shared.requests -= 1;
+    if (this.#shared.requests > 0) return;
+    this.#held.delete(this.permit);
+    if (!this.#shared.unknown) await this.#giveBack();
   }
 
   async #whenIdle(): Promise<void> {
@@ -82,7 +113,7 @@ export async function obtainPermit(inbound: Inbound, envelope: SealedEnvelope, b
   const refuse = (code: HmcpErrorCode, reason: string): HmcpError =>
     new HmcpError(code, { by: env.resource, hop: inbound.token.hop, check: 'permit', intent: envelope.intent.id }, { reason });
   if (permits === undefined || claims === undefined) throw refuse(42802, 'no authority for permits is configured');
-  const { monotonic } = fenceOf(env);
+  const { monotonic, held } = fenceOf(env);
   const bearer = { accessToken: inbound.accessToken, seal: envelope.seal, intent: envelope.intent };
   const { permit: sent } = envelope;
   // A permit that came from a caller is the caller's to give back.
@@ -108,6 +139,7 @@ export async function obtainPermit(inbound: Inbound, envelope: SealedEnvelope, b
   return new PermitHold({
     permit: granted.permit,
     redeemed: sent !== undefined,
+    held,
     isLive: () => monotonic() < until,
     giveBack: () => giveBack(granted),
   });

@@ -3,6 +3,7 @@ import {
   DecidedParams,
   Drained,
   DrainParams,
+  HmcpError,
   PARTICIPANT_METHODS,
   type Participation,
   PrepareParams,
@@ -27,7 +28,7 @@ const DRAIN_MS = 4000;
 /**
  * Answers what a trusted manager says to this process as a participant, never by way of the factory's server. What the requests
  * being served add is added here: how many there are, which were ended, which effects nobody can tell yet.
- * @throws {HmcpError} the participation's own refusal
+ * @throws {HmcpError} the participation's own refusal; 50301 when it failed
  * @see protocol section 6
  */
 export async function answerManager({ method, token, params }: Inbound, env: AgentEnv): Promise<SwitchAnswer> {
@@ -38,18 +39,33 @@ export async function answerManager({ method, token, params }: Inbound, env: Age
     return { refusal: { kind: 'context', code: 40303, check: 'operation', reason }, said: {} };
   }
   const { _meta, ...message } = params;
+  try {
+    return await answer(method, message, { manager: manager.issuer, participation, env });
+  } catch (error) {
+    if (error instanceof HmcpError) throw error;
+    throw new HmcpError(50301, { by: env.resource, hop: token.hop, check: 'session' }, { reason: 'the participation failed' });
+  }
+}
+
+interface Told {
+  readonly manager: string;
+  readonly participation: Participation;
+  readonly env: AgentEnv;
+}
+
+async function answer(method: string, message: Json, { manager, participation, env }: Told): Promise<SwitchAnswer> {
   switch (method) {
     case PARTICIPANT_METHODS.prepare: {
       const asked = PrepareParams.safeParse(message);
-      return asked.success ? prepare(asked.data, manager.issuer, participation, env) : unreadable();
+      return asked.success ? prepare(asked.data, manager, participation, env) : unreadable();
     }
     case PARTICIPANT_METHODS.drain: {
       const asked = DrainParams.safeParse(message);
-      return asked.success ? drain(asked.data, manager.issuer, participation, env) : unreadable();
+      return asked.success ? drain(asked.data, manager, participation, env) : unreadable();
     }
     default: {
       const told = DecidedParams.safeParse(message);
-      return told.success ? decided(told.data, manager.issuer, participation, env) : unreadable();
+      return told.success ? decided(told.data, manager, participation, env) : unreadable();
     }
   }
 }

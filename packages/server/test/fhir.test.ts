@@ -215,6 +215,15 @@ describe('a server that cannot be asked is 50301', () => {
     expect((await c.call()).error).toMatchObject({ code: 50301 });
   });
 
+  test('a redirect is not followed, wherever it leads', async () => {
+    const c = await clinic(
+      (url) => (url.searchParams.has('moved') ? [200, observation(ANN)] : [307, '', { location: '?moved=1' }]),
+      read,
+    );
+    expect((await c.call()).error).toMatchObject({ code: 50301 });
+    expect(c.asked).toHaveLength(1);
+  });
+
   test('an authority that is down', async () => {
     const c = await clinic(() => [200, observation(ANN)], read);
     c.faults.fault = new AuthorityUnavailable('down');

@@ -361,6 +361,22 @@ describe('requests to the client', () => {
     expect(result).toBeDefined();
   });
 
+  test('nor by an answer that went around the SDK’s own handling', async () => {
+    const l = labs({
+      more: ({ server }) => {
+        const handlers = (server as unknown as { _requestHandlers: Map<string, () => Promise<object>> })._requestHandlers;
+        handlers.set('org.example/ask', async () => ({
+          resultType: 'input_required',
+          inputRequests: { ask: { message: SECRET } },
+        }));
+      },
+    });
+    const answer = await l.each('custom', { era: 'legacy' });
+    expect(answer.error).toMatchObject({ code: -32603 });
+    expect(leaks(answer.text)).toEqual([]);
+    expect(l.audit.records).toMatchObject([{ event: 'request.refused', check: 'result' }]);
+  });
+
   test('nor by its answer', async () => {
     const elicit = {
       method: 'elicitation/create',

@@ -248,6 +248,20 @@ describe('on a pipe', () => {
     expect(seen).not.toContain(l.own);
   });
 
+  test('a request sent from inside another one is served outside its scope', async () => {
+    const seen: unknown[] = [];
+    const inner = labs({ tool: () => void seen.push(currentScope()) }, {}, { patientScope: 'none' });
+    const { call, come } = await onPipe(inner);
+    const outer = labs({
+      tool: async () => {
+        await call(1);
+        await come(1);
+      },
+    });
+    expect((await outer.call()).result).toBeDefined();
+    expect(seen).toEqual([undefined]);
+  });
+
   test('HTTP that went around the gate has no token, whatever it says', async () => {
     const { createMcpHandler } = await import('@modelcontextprotocol/server');
     const l = labs({});

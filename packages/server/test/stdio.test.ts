@@ -1,17 +1,34 @@
 import { PassThrough } from 'node:stream';
 import { META } from '@hmcp/core';
+import { McpServer } from '@modelcontextprotocol/server';
 import { describe, expect, test, vi } from 'vitest';
-import { defineAgent, MAX_BODY_BYTES, MAX_DEPTH, serveStdio } from '../src/index.js';
+import {
+  type AgentDefinition,
+  type AgentEnv,
+  createHmcpHandler,
+  defineAgent,
+  MAX_BODY_BYTES,
+  MAX_DEPTH,
+  patientTool,
+  serveStdio,
+} from '../src/index.js';
 import { held, labs } from './support/labs.js';
 import { request } from './support/wire.js';
-import { ANN, BO, envelope, world } from './support/world.js';
+import { ANN, BO, envelope, listResults, world } from './support/world.js';
 
-/** A served agent on two streams. */
-function onStreams(l = labs({}), accessToken?: string) {
+/** The server of `l` on two streams. */
+function labsOnStreams(l = labs({}), accessToken?: string) {
+  return onStreams(
+    defineAgent('labs', () => l.handler),
+    l.env,
+    accessToken,
+  );
+}
+
+function onStreams(agent: AgentDefinition, env: AgentEnv, accessToken?: string) {
   const stdin = new PassThrough();
   const stdout = new PassThrough();
-  const agent = defineAgent('labs', () => l.handler);
-  const served = serveStdio(agent, l.env, { stdin, stdout, accessToken });
+  const served = serveStdio(agent, env, { stdin, stdout, accessToken });
   const received: Record<string, unknown>[] = [];
   let arrived = held();
   stdout.setEncoding('utf8').on('data', (text: string) => {
@@ -19,7 +36,6 @@ function onStreams(l = labs({}), accessToken?: string) {
     arrived.release();
   });
   return {
-    ...l,
     received,
     write: (text: string | Uint8Array) => stdin.write(text),
     send: (message: object) => stdin.write(`${JSON.stringify(message)}\n`),
@@ -52,7 +68,7 @@ describe('a line', () => {
     ['with an id that is none', '{"jsonrpc":"2.0","id":null,"method":"ping"}', -32600],
     ['that answers nothing', '{"jsonrpc":"2.0","id":1}', -32600],
   ])('%s is answered and dropped, and the next one is read', async (_what, line, code) => {
-    const s = onStreams();
+    const s = labsOnStreams();
     s.write(`${line}\n`);
     s.send(request('server/discover', {}, 'modern', 9));
     const received = await s.come(2);
@@ -64,15 +80,16 @@ describe('a line', () => {
   });
 
   test('is read whole however it is cut', async () => {
-    const s = onStreams();
-    const bytes = Buffer.from(`${JSON.stringify(call(1, { ...envelope(ANN), [META.authorization]: s.own }))}\n`);
+    const l = labs({});
+    const s = labsOnStreams(l);
+    const bytes = Buffer.from(`${JSON.stringify(call(1, { ...envelope(ANN), [META.authorization]: l.own }))}\n`);
     for (const byte of bytes) s.write(Uint8Array.of(byte));
     expect(await s.come(1)).toMatchObject([{ id: 1, result: {} }]);
     await s.close();
   });
 
   test('without end is answered once', async () => {
-    const s = onStreams();
+    const s = labsOnStreams();
     for (let i = 0; i < 40; i += 1) s.write('x'.repeat(65_536));
     s.write('\n');
     s.send(request('server/discover', {}, 'modern', 9));
@@ -83,10 +100,27 @@ describe('a line', () => {
   });
 });
 
+test('the first request on the pipe finds every declaration, though no server has been made yet', async () => {
+  const w = world();
+  const agent = defineAgent('labs', (env) =>
+    createHmcpHandler(async () => {
+      await new Promise((resolve) => setImmediate(resolve));
+      const server = new McpServer({ name: 'labs', version: '1' });
+      patientTool(server, listResults, () => ({ results: [] }));
+      return server;
+    }, env),
+  );
+  const s = onStreams(agent, w.env);
+  const meta = { ...envelope(ANN), [META.authorization]: w.issuer.issue(ANN) };
+  s.send(request('tools/call', { name: 'list-results', arguments: {}, _meta: meta }));
+  expect(await s.come(1)).toMatchObject([{ id: 1, result: {} }]);
+  await s.close();
+});
+
 describe('the token', () => {
   test('of the process pins it to one patient', async () => {
     const l = labs({});
-    const s = onStreams(l, l.own);
+    const s = labsOnStreams(l, l.own);
     s.send(call(1, envelope(ANN)));
     expect(await s.come(1)).toMatchObject([{ id: 1, result: {} }]);
     s.send(call(2, envelope(BO)));
@@ -99,7 +133,7 @@ describe('the token', () => {
 
   test('of each request decides for itself on one pipe', async () => {
     const l = labs({});
-    const s = onStreams(l);
+    const s = labsOnStreams(l);
     s.send(call(1, { ...envelope(ANN), [META.authorization]: l.own }));
     await s.come(1);
     s.send(call(2, { ...envelope(ANN), [META.authorization]: l.issuer.issue(BO) }));
@@ -123,7 +157,7 @@ describe('subscriptions/listen', () => {
           tell = (uri) => server.server.sendResourceUpdated({ uri });
         },
       });
-      const s = onStreams(l);
+      const s = labsOnStreams(l);
       const token = l.issuer.issue(ANN, { expiresAt: Math.floor(Date.now() / 1000) + 10 });
       const notifications = { resourceSubscriptions: ['chart://current'] };
       s.send(
