@@ -30,7 +30,7 @@ async function playsFor(folder: string | undefined): Promise<void> {
   expect(stderr).toBe('');
   const lines = linesOf(stdout);
   expect(lines.filter(({ type }) => !TYPES.includes(type))).toEqual([]);
-  expect(lines[0]).toMatchObject({ type: 'ready', processes: 9, records: folder === undefined ? 'shipped' : 'folder' });
+  expect(lines[0]).toMatchObject({ type: 'ready', processes: 11, records: folder === undefined ? 'shipped' : 'folder' });
   expect(lines.at(-1)).toMatchObject({ type: 'done', ok: true, failed: 0, otherPatientBytes: 0 });
   expect(code).toBe(0);
 
@@ -149,7 +149,7 @@ describe.skipIf(!hasProcessTable)(`a stopped story${hasProcessTable ? '' : ' (sk
     const story = start([STORY, '--json'], { env: { TMPDIR: temporary } });
     await story.line(line);
     const children = await descendants(story.pid);
-    expect(children).toHaveLength(9);
+    expect(children).toHaveLength(11);
     const { code, stderr } = await story.stop(signal);
     expect({ code, stderr }).toEqual({ code: 130, stderr: '' });
     expect(await survivors(children)).toEqual([]);
@@ -174,7 +174,7 @@ describe.skipIf(!hasProcessTable)(`a stopped story${hasProcessTable ? '' : ' (sk
     const story = start([STORY, '--json'], { env: { TMPDIR: await freshFolder() } });
     await story.line('"type":"ready"');
     const children = await descendants(story.pid);
-    expect(children).toHaveLength(9);
+    expect(children).toHaveLength(11);
     await story.stop('SIGKILL');
     await vi.waitFor(async () => expect(await survivors(children)).toEqual([]), 10_000);
   });
