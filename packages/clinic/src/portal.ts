@@ -3,9 +3,10 @@ import type { AddressInfo } from 'node:net';
 import type { SwitchAnswer, SwitchDialog, SwitchReport } from '@hmcp/agent';
 import { AuthorityUnavailable, type Grant, type SmartClient, smartClient } from '@hmcp/auth';
 import { HmcpError } from '@hmcp/core';
+import type { Banner } from './banner.js';
 import { type Deployment, deploy, type Listening, type PartyConfig } from './deployment.js';
 import { portalPage, STYLE_POLICY } from './portal-page.js';
-import { type Banner, Visit, VisitEnded } from './visit.js';
+import { Visit, VisitEnded } from './visit.js';
 
 /** Scopes the portal asks for at launch: what its agents need for one patient. */
 export const PORTAL_SCOPE =
