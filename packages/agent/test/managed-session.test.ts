@@ -146,6 +146,15 @@ describe('a session with a manager', () => {
     expect([error.code, error.check, dropped]).toEqual([code, 'result', [code]]);
   });
 
+  test('a permit goes with the one call it was obtained for', async () => {
+    const session = await bed.open(ANN);
+    await session.act(async () => {
+      await session.call('labs', listResults, {}, { permit: 'pm_1' });
+      await session.call('labs', listResults, {});
+    });
+    expect(bed.labs.calls.map(({ envelope }) => envelope.permit)).toEqual(['pm_1', undefined]);
+  });
+
   test('closes at its manager', async () => {
     const session = await bed.open(ANN);
     await session.close();
