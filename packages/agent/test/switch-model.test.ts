@@ -32,6 +32,13 @@ const happening: fc.Arbitrary<Happening> = fc.oneof(
   { weight: 4, arbitrary: fc.record({ does: fc.constant('deliver' as const), nth }) },
   { weight: 2, arbitrary: fc.record({ does: fc.constant('tick' as const), ms: fc.constantFrom(900, 5_001, 25_000, 120_001) }) },
   { weight: 1, arbitrary: fc.constant({ does: 'crash' as const }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      does: fc.constant('network' as const),
+      is: fc.constantFrom('up' as const, 'down' as const, 'down after the confirmation' as const),
+    }),
+  },
   { weight: 2, arbitrary: fc.constant({ does: 'permit' as const }) },
   { weight: 2, arbitrary: fc.record({ does: fc.constant('effect' as const), nth }) },
   {

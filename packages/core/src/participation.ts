@@ -19,4 +19,25 @@ export interface Participation {
   decided(message: DecidedParams, manager?: string): Promise<void>;
   /** A request came with this seal, verified: joins its session when that is new here; a higher epoch purges what is below it. */
   learned(seal: Pick<SealClaims, 'iss' | 'sid' | 'epoch'>): void;
+  /**
+   * Told once, by a server that was handed this participation. What a manager pushes, the server answers with its own work counted
+   * in; a participation that pulls asks for it here.
+   */
+  serving?(work: SessionWork): void;
+}
+
+/** What a server is serving inside sessions. @see protocol section 6 */
+export interface SessionWork {
+  /** Requests being served at this epoch or below. */
+  inflight(session: Pick<SealClaims, 'iss' | 'sid'>, epoch: number): number;
+  /**
+   * Ends them, lets effects under way finish for at most `patienceMs` (longer ones are `indeterminate`), gives permits back.
+   */
+  drain(
+    session: Pick<SealClaims, 'iss' | 'sid'>,
+    epoch: number,
+    patienceMs: number,
+  ): Promise<Pick<Drained, 'cancelled' | 'completed' | 'indeterminate'>>;
+  /** The session is at this epoch, its manager says: what is below ends, and is refused (40901) from now on. */
+  learned(session: Pick<SealClaims, 'iss' | 'sid'>, epoch: number): void;
 }

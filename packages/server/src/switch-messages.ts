@@ -13,7 +13,6 @@ import {
 import type { Inbound } from './admission.js';
 import type { RecordBase } from './audit.js';
 import type { AgentEnv } from './define-agent.js';
-import type { LiveRequest, SessionKey } from './epoch-memory.js';
 import { fenceOf } from './fence.js';
 import type { Json } from './message.js';
 
@@ -78,18 +77,18 @@ function unreadable(): SwitchAnswer {
 async function prepare(asked: PrepareParams, iss: string, participation: Participation, env: AgentEnv): Promise<SwitchAnswer> {
   const { sid, epoch, switchId } = asked;
   const vote = Vote.parse(await participation.prepare(asked, iss));
-  const inflight = vote.inflight + fenceOf(env).epochs.requests({ iss, sid }, epoch).length;
+  const inflight = vote.inflight + fenceOf(env).work.inflight({ iss, sid }, epoch);
   return { result: { ...vote, inflight }, said: { sid, epoch, switchId, vote: vote.vote } };
 }
 
 async function drain(asked: DrainParams, iss: string, participation: Participation, env: AgentEnv): Promise<SwitchAnswer> {
   const { sid, epoch, switchId, deadline } = asked;
-  const { monotonic, epochs } = fenceOf(env);
+  const { monotonic, work } = fenceOf(env);
   const begun = monotonic();
   const patience = Math.min(deadline - (env.now ?? Date.now)(), DRAIN_MS);
   const saved = Drained.parse(await participation.drain(asked, iss));
   const left = Math.max(patience - (monotonic() - begun), 0);
-  const own = await drainRequests(epochs.requests({ iss, sid }, epoch), left);
+  const own = await work.drain({ iss, sid }, epoch, left);
   const result = {
     saved: saved.saved,
     cancelled: saved.cancelled + own.cancelled,
@@ -101,34 +100,8 @@ async function drain(asked: DrainParams, iss: string, participation: Participati
 
 async function decided(told: DecidedParams, iss: string, participation: Participation, env: AgentEnv): Promise<SwitchAnswer> {
   const { sid, epoch, switchId } = told;
-  const session: SessionKey = { iss, sid };
   await participation.decided(told, iss);
   // A manager that can be believed about seals can be believed about its epoch: what is below it ends now.
-  fenceOf(env).epochs.learn(session, epoch);
+  fenceOf(env).work.learned({ iss, sid }, epoch);
   return { result: {}, said: { sid, epoch, switchId } };
-}
-
-async function drainRequests(
-  requests: readonly LiveRequest[],
-  patience: number,
-): Promise<Pick<Drained, 'cancelled' | 'completed' | 'indeterminate'>> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<'late'>((resolve) => {
-    timer = setTimeout(resolve, patience, 'late');
-    timer.unref();
-  });
-  const ended = requests.map(async (request) => {
-    const wasBusy = request.busy();
-    const how = await Promise.race([request.drain(), late]);
-    const known = how !== 'late' ? how : wasBusy ? 'completed' : 'cancelled';
-    return { intent: request.intent, how: request.busy() ? ('indeterminate' as const) : known };
-  });
-  const found = await Promise.all(ended);
-  clearTimeout(timer);
-  const those = (which: 'cancelled' | 'completed' | 'indeterminate') => found.filter(({ how }) => how === which);
-  return {
-    cancelled: those('cancelled').length,
-    completed: those('completed').length,
-    indeterminate: those('indeterminate').map(({ intent }) => intent),
-  };
 }

@@ -3,16 +3,19 @@ import {
   Drained,
   type DrainParams,
   HmcpError,
+  META,
   type Participation,
   type PrepareParams,
   parseScopes,
+  type SessionWork,
   type VerifiedToken,
   Vote,
 } from '@hmcp/core';
+import { InMemoryTransport, type JSONRPCMessage, McpServer } from '@modelcontextprotocol/server';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import type { PatientToolContext } from '../src/index.js';
 import { held } from './support/labs.js';
-import { MANAGER, SID, ward } from './support/ward.js';
+import { MANAGER, SID, sealed, ward } from './support/ward.js';
 import { ask, type Era } from './support/wire.js';
 import { ANN, envelope, NEVER, observation } from './support/world.js';
 
@@ -155,6 +158,38 @@ describe('what a manager says to a participant', () => {
   });
 });
 
+test('on a pipe, a sealed request is fenced and a manager is answered, each with a token of its own', async () => {
+  const p = await participant({ read: () => [observation(ANN)] });
+  const product = await p.handler.factory({ era: 'legacy' });
+  const server = product instanceof McpServer ? product.server : product;
+  const [near, far] = InMemoryTransport.createLinkedPair();
+  await server.connect(far);
+  const waiting = new Map<unknown, (message: Record<string, unknown>) => void>();
+  near.onmessage = (message) => waiting.get((message as { id?: unknown }).id)?.(message as Record<string, unknown>);
+  await near.start();
+  let id = 0;
+  const send = (method: string, { _meta, ...params }: Record<string, unknown>, token: string) =>
+    new Promise<Record<string, unknown>>((resolve) => {
+      id += 1;
+      waiting.set(id, resolve);
+      const meta = { ...(_meta as object), [META.authorization]: token };
+      void near.send({ jsonrpc: '2.0', id, method, params: { ...params, _meta: meta } } as JSONRPCMessage);
+    });
+  await send(
+    'initialize',
+    { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: { name: 'parent', version: '1' } },
+    p.own,
+  );
+  const read = { name: 'read', arguments: {}, _meta: sealed(await p.seal()) };
+  expect(await send('tools/call', read, p.own)).toMatchObject({ result: { _meta: { [META.context]: { sid: SID, epoch: 1 } } } });
+  expect(await send(PREPARE, PARAMS[PREPARE], p.own)).toMatchObject({ error: { code: 40301 } });
+  expect(await send(PREPARE, PARAMS[PREPARE], p.control)).toMatchObject({ result: { vote: 'accept_with_warning' } });
+  expect(await send(DECIDED, PARAMS[DECIDED], p.control)).toMatchObject({ result: {} });
+  expect(await send('tools/call', read, p.own)).toMatchObject({ error: { code: 40901, data: { check: 'epoch' } } });
+  expect(await send('tools/call', { name: 'read' }, p.control)).toMatchObject({ error: { code: 40301 } });
+  await server.close();
+});
+
 describe('the token of a manager', () => {
   test.each([
     ['tools/list', {}],
@@ -288,6 +323,38 @@ describe('a switch and what is being served', () => {
     expect(signal.aborted).toBe(false);
     go.release();
     expect((await read).error).toBeUndefined();
+  });
+
+  test('a participation that pulls is handed the same work', async () => {
+    let work: SessionWork | undefined;
+    const orders = Object.assign(new Orders(), {
+      serving: (served: SessionWork) => {
+        work = served;
+      },
+    });
+    const go = held();
+    const reading = held<AbortSignal>();
+    const w = await ward(
+      {
+        read: async ({ signal }) => {
+          reading.release(signal);
+          await go.promise;
+          return [];
+        },
+      },
+      { participation: orders },
+    );
+    const session = { iss: MANAGER, sid: SID };
+    const read = w.call('read');
+    const signal = await reading.promise;
+    expect(work?.inflight(session, 1)).toBe(1);
+    expect(work?.inflight({ ...session, iss: 'https://cm2.example' }, 1)).toBe(0);
+    expect(await work?.drain(session, 1, 1000)).toEqual({ cancelled: 1, completed: 0, indeterminate: [] });
+    expect(signal.aborted).toBe(true);
+    go.release();
+    expect((await read).error).toMatchObject({ code: 40901 });
+    work?.learned(session, 2);
+    expect((await w.call('read')).error).toMatchObject({ code: 40901, data: { check: 'epoch' } });
   });
 
   test('verified seals of admitted requests are told to the participation', async () => {

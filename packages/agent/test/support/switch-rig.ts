@@ -40,6 +40,8 @@ export type Happening =
   | { readonly does: 'deliver'; readonly nth: number }
   | { readonly does: 'tick'; readonly ms: number }
   | { readonly does: 'crash' }
+  /** Whether the portal reaches its manager, from the next confirmation on or at once. */
+  | { readonly does: 'network'; readonly is: 'up' | 'down' | 'down after the confirmation' }
   /** The orders agent asks for a permit with the last request it saw, or uses one. */
   | { readonly does: 'permit' }
   | { readonly does: 'effect'; readonly nth: number }
@@ -75,6 +77,7 @@ export class SwitchRig {
   readonly #held: { readonly call: SealedCall; readonly open: () => void }[] = [];
   readonly #waiting: (() => void)[] = [];
   #fates: Fate[] = [];
+  #network: 'up' | 'down' | 'down after the confirmation' = 'up';
   #participants: 'answer' | 'are silent' | 'come late' = 'answer';
   #dialog: (() => void) | undefined;
   #holdDialog = false;
@@ -130,6 +133,7 @@ export class SwitchRig {
     this.#running.clear();
     this.#dialog = undefined;
     this.#participants = 'answer';
+    this.#network = 'up';
     this.#holdDialog = false;
     this.#permits.length = 0;
     this.#seen = undefined;
@@ -186,6 +190,9 @@ export class SwitchRig {
       case 'crash':
         await this.#bed.restart();
         break;
+      case 'network':
+        this.#network = one.is;
+        break;
       case 'permit':
         await this.#permit();
         break;
@@ -206,6 +213,7 @@ export class SwitchRig {
     this.#holdDialog = false;
     this.#fates = [];
     this.#participants = 'answer';
+    if (this.#network === 'down') this.#network = 'up';
     const began = performance.now();
     for (let round = 0; this.#running.size > 0; round += 1) {
       hold('L1 whatever was begun ends', performance.now() - began < LONG_MS);
@@ -213,10 +221,16 @@ export class SwitchRig {
       this.#dialog = undefined;
       this.#deliver(0);
       this.#answer(0);
-      if (round % 500 === 499) this.#bed.clock.advance(5_000);
+      if (round % 500 === 499) {
+        this.#bed.clock.advance(5_000);
+        // Where nobody could say how a switch ended, calls wait until somebody asks again.
+        this.#network = 'up';
+        if (round < 5_000) this.#call();
+      }
       await calm(1);
       if (round % 50 === 0) await this.#check();
     }
+    this.#network = 'up';
     // Nobody may have been able to say where the session is; the next call asks.
     if ((await this.#row()).epoch !== session.epoch || this.#confirmed) {
       this.#call();
@@ -355,7 +369,6 @@ export class SwitchRig {
       .then(
         (report) => {
           if (report.result === 'committed') this.committed += 1;
-          if (report.result !== 'pending') this.#confirmed = false;
           this.#note(
             'a grant of no use is revoked, and only it',
             report.result === 'pending' || report.result === 'committed' ? grant.revoked === 0 : grant.revoked === 1,
@@ -378,7 +391,20 @@ export class SwitchRig {
     const body = await request.clone().text();
     const confirms = body.includes('"action":"accept"');
     if (confirms) this.#confirmed = true;
+    if (this.#network === 'down') throw new TypeError('fetch failed');
+    if (confirms && this.#network === 'down after the confirmation') {
+      this.#network = 'down';
+      await serve();
+      throw new TypeError('fetch failed');
+    }
     const ofSwitch = body.includes('"switchId"');
+    const response = await this.#exchange(request, body, ofSwitch, serve);
+    // The portal is about to read how it ended.
+    if (ofSwitch && /"result":"(committed|aborted|unchanged)"/.test(await response.clone().text())) this.#confirmed = false;
+    return response;
+  }
+
+  async #exchange(request: Request, body: string, ofSwitch: boolean, serve: () => Promise<Response>): Promise<Response> {
     const fate = ofSwitch ? (this.#fates.shift() ?? 'arrives') : 'arrives';
     const again = () => this.#bed.manager().fetch(new Request(request.url, { method: 'POST', headers: request.headers, body }));
     switch (fate) {
