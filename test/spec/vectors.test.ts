@@ -2,6 +2,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { verifyAudit } from '@hmcp/audit';
+import { createSealVerifier, SealError, type TrustedManager } from '@hmcp/auth';
 import {
   type BindingExpectation,
   type ChainClaims,
@@ -17,6 +18,8 @@ import {
   parseEnvelope,
   parseScopes,
   patientKey,
+  type SealClaims,
+  type SealFact,
   type VerifiedToken,
 } from '@hmcp/core';
 import { AjvJsonSchemaValidator } from '@modelcontextprotocol/server/validators/ajv';
@@ -31,11 +34,18 @@ interface Vectors {
   readonly chain: readonly { note: string; claims: ChainClaims; ok: boolean; hop?: number; firstClient?: string }[];
   readonly covers: readonly { granted: string; required: string; covers: boolean }[];
   readonly decision: readonly DecisionRow[];
+  readonly seal: {
+    readonly manager: TrustedManager;
+    readonly claims: SealClaims;
+    readonly rows: readonly { note: string; seal: string; now: number; result: 'holds' | number }[];
+  };
   readonly auditLog: readonly { note: string; lines: string[]; ok: boolean; head?: string; line?: number }[];
 }
 
-interface DecisionRow extends Omit<DecisionFacts, 'token' | 'now' | 'operation'> {
+interface DecisionRow extends Omit<DecisionFacts, 'token' | 'now' | 'operation' | 'seal'> {
   readonly note: string;
+  /** `claims`: what differs from the claims all rows share. */
+  readonly seal?: Exclude<SealFact, { claims: unknown }> | { claims: Partial<SealClaims>; highestEpoch: number };
   readonly token: Pick<VerifiedToken, 'clientId' | 'subject' | 'scope' | 'patient' | 'tenant' | 'encounter' | 'sid'>;
   readonly operation?: Operation;
   readonly now?: number;
@@ -86,6 +96,25 @@ describe('the vectors of bindings', () => {
   });
 });
 
+describe('the vectors of seals', () => {
+  const { manager, rows } = vectors.seal;
+  it.each(rows)('hold: $note', async ({ seal, now, result }) => {
+    const verdict = await createSealVerifier({ managers: [manager], now: () => now })
+      .verify(seal)
+      .then(
+        () => 'holds',
+        (error: unknown) => (error instanceof SealError ? error.code : error),
+      );
+    expect(verdict).toBe(result);
+  });
+
+  it('agree with the JSON Schema wherever one holds', () => {
+    const held = rows.filter(({ result }) => result === 'holds');
+    const claims = held.map(({ seal }) => JSON.parse(Buffer.from(seal.split('.')[1] ?? '', 'base64url').toString('utf8')));
+    expect(claims.map((one) => takes('seal', one))).toEqual(held.map(() => true));
+  });
+});
+
 describe('the vectors of chains', () => {
   it.each(vectors.chain)('hold: $note', ({ claims, ok, hop, firstClient }) => {
     const verdict = checkChain(claims);
@@ -101,8 +130,9 @@ describe('the vectors of scopes', () => {
 });
 
 describe('the vectors of decisions', () => {
-  it.each(vectors.decision)('hold: $note', ({ note: _, outcome, token, operation, now = 0, ...facts }) => {
-    const decision = decide({ ...facts, operation, now, token: verified(token) });
+  it.each(vectors.decision)('hold: $note', ({ note: _, outcome, token, operation, seal: given, now = 0, ...facts }) => {
+    const seal = given && 'claims' in given ? { ...given, claims: { ...vectors.seal.claims, ...given.claims } } : given;
+    const decision = decide({ ...facts, seal, operation, now, token: verified(token) });
     const said =
       decision.verdict === 'refuse'
         ? { verdict: 'refuse', check: decision.refusal.check, ...carried(decision.refusal) }
