@@ -146,7 +146,8 @@ export async function sessionWorld(
       exchanges.push(request);
       const { subjectToken, resource, scope } = request;
       if (dead.has(subjectToken)) throw new ExchangeRefused('invalid_grant');
-      const expiresAt = Math.floor(clock.now() / 1000) + 120;
+      // The longest exchange a server may be configured for.
+      const expiresAt = Math.floor(clock.now() / 1000) + 300;
       if (resource !== MANAGER) return { accessToken: `for ${resource} from ${subjectToken}`, scope, expiresAt };
       const grant = grants.get(subjectToken) ?? grants.get(subjectToken.split(' from ')[1] ?? '');
       if (grant === undefined) throw new ExchangeRefused('invalid_grant');
