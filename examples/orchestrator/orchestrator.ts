@@ -41,14 +41,16 @@ export async function openPatient({ smart, portal, screen, manager, participants
 export async function nextPatient({ smart, screen }: Desk, session: Session): Promise<SwitchReport> {
   // #region switch
   const outcome = await session.switchPatient({
-    authorize: () => smart.authorize({ launch: 'patient', scope, open: screen.open }), // a new token
+    authorize: () => smart.authorize({ launch: 'patient', scope, open: screen.open }), // a new grant, for the next patient
     confirm: screen.showDialog, // reaches a person; a model cannot answer it
   });
+  if (outcome.result === 'pending') screen.tell('Nobody can say yet who is open; nothing is shown until somebody can.');
+  else if (outcome.result !== 'committed') screen.tell(`Still on the first patient, nothing lost: ${outcome.reason}.`);
+  // #endregion
   if (outcome.result === 'committed') {
     const { results } = await session.call('labs', listResults, { category: 'laboratory' }); // the next patient's
     screen.show(results);
-  } else screen.tell(`Not switched (${outcome.reason}): still on the first patient, nothing lost.`);
-  // #endregion
+  }
   return outcome;
 }
 
