@@ -49,6 +49,16 @@ export class Trail {
     return asTree(found.sort((a, b) => a.t - b.t));
   }
 
+  /** Looks until a decision of this kind is there, which may be written after what it follows was seen. Gives up after 5 s. */
+  async until(wanted: (hop: Hop) => boolean): Promise<Hop | undefined> {
+    const giveUp = AbortSignal.timeout(5_000);
+    for (;;) {
+      const found = (await this.next()).find(wanted);
+      if (found !== undefined || giveUp.aborted) return found;
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  }
+
   async #newLines(file: string): Promise<string[]> {
     const from = this.#read.get(file) ?? 0;
     // A child of another party has no log before it is first called.

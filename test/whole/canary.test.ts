@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { signIn } from '@hmcp/authorization-server';
+import { patientSummaries, recordsOf } from '@hmcp/clinic';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Canaries } from './support/canaries.js';
 import type { Ready } from './support/dev-world.js';
@@ -12,9 +13,13 @@ import { type Exposed, exchanges, exposed } from './support/wire.js';
 
 const RECORDING_WORLD = fileURLToPath(new URL('./support/recording-world.mjs', import.meta.url));
 
-/** Files of a state folder that must name people, and why. */
-const EXCEPTIONS: Readonly<Record<string, string>> = {
-  'config/authorization-server.json': 'the people its patient picker shows, and whom each account may open',
+/** The people its patient picker shows, and whom each account may open. */
+const PICKER = 'config/authorization-server.json';
+/** Files of a state folder that must name people, and the fields they may hold. */
+const EXCEPTIONS: Readonly<Record<string, RegExp>> = {
+  [PICKER]: /^Patient\./,
+  // Whom each session is on.
+  'context-manager.sqlite': /^Patient\.id$/,
 };
 
 interface Place {
@@ -39,29 +44,59 @@ async function titlesOf(program: Running): Promise<Place> {
   return { where: 'process titles', text: titles.join('\n') };
 }
 
-/** A person's browser at the portal; returns what it was answered. */
-async function visitPortal({ portal, accounts }: Ready): Promise<{ answer: string; refusal: string; page: string }> {
-  const begun = await fetch(`${portal}/launch`, { redirect: 'manual' });
+interface Visited {
+  readonly page: string;
+  readonly answer: string;
+  readonly refusal: string;
+  /** The dialog of a switch, and the same once more after a wrong answer. */
+  readonly dialogs: readonly string[];
+  /** The page after the switch, and the portal's answer to a form of the page before. */
+  readonly after: string;
+  readonly late: string;
+  /** What a program is told of switch and visit. */
+  readonly told: readonly string[];
+}
+
+/** A person's browser at the portal: asks, drafts, goes to the next patient; returns what it was answered. */
+async function visitPortal({ portal, accounts }: Ready, data: string, given: readonly string[]): Promise<Visited> {
   const { username = '', password = '' } = accounts[0] ?? {};
-  const callback = await signIn({ url: begun.headers.get('location') ?? '', username, password, patient: 0 });
   const cookies = (response: Response) => response.headers.getSetCookie().map((line) => line.split(';')[0] ?? '');
-  const back = await fetch(callback, { redirect: 'manual', headers: { cookie: cookies(begun).join('; ') } });
-  const cookie = cookies(back).join('; ');
-  const page = await (await fetch(portal, { headers: { cookie } })).text();
-  const post = async (fields: Record<string, string>): Promise<string> => {
-    const form = new URLSearchParams({ page: /name="page" value="([^"]+)"/.exec(page)?.[1] ?? '', reason: 'What?', ...fields });
-    const response = await fetch(`${portal}/ask`, {
-      method: 'POST',
-      body: form,
-      headers: { cookie, accept: 'application/json' },
-    });
-    return response.text();
+  const json = { accept: 'application/json' };
+  let cookie = '';
+  const signedIn = async (path: string, patient: number): Promise<void> => {
+    const begun = await fetch(`${portal}${path}`, { redirect: 'manual', headers: { cookie } });
+    const callback = await signIn({ url: begun.headers.get('location') ?? '', username, password, patient });
+    const sent = [cookie, ...cookies(begun)].filter(Boolean).join('; ');
+    const back = await fetch(callback, { redirect: 'manual', headers: { cookie: sent } });
+    cookie = cookies(back).find((one) => one.startsWith('visit=')) ?? cookie;
   };
-  return { page, answer: await post({}), refusal: await post({ laboratory: 'night-lab' }) };
+  const show = async (headers = {}): Promise<string> => (await fetch(portal, { headers: { cookie, ...headers } })).text();
+  const hidden = (html: string, name: string): string => new RegExp(`name="${name}" value="([^"]+)"`).exec(html)?.[1] ?? '';
+  const post = async (html: string, path: string, fields: Record<string, string>, headers = {}): Promise<string> => {
+    const body = new URLSearchParams({ page: hidden(html, 'page'), ...fields });
+    return (await fetch(`${portal}${path}`, { method: 'POST', body, headers: { cookie, ...headers } })).text();
+  };
+
+  await signedIn('/launch', 0);
+  const page = await show();
+  const answer = await post(page, '/ask', { reason: 'What?' }, json);
+  const refusal = await post(page, '/ask', { reason: 'What?', laboratory: 'night-lab' }, json);
+  const drafted = await post(page, '/draft', { kind: 'service', text: 'Repeat the panel' }, json);
+  await signedIn('/switch', 1);
+  const dialog = await show();
+  const told = [drafted, await show(json)];
+  const summaries = patientSummaries(await recordsOf(data));
+  const [a, b] = given.map((word) => summaries.find(({ name }) => name.includes(word)));
+  const confirm = { do: 'confirm', switch: hidden(dialog, 'switch'), recordNumberLast4: b?.identifierLast4 ?? '' };
+  const again = await post(dialog, '/confirm', { ...confirm, birthDate: a?.birthDate ?? '' });
+  told.push(await post(dialog, '/confirm', { ...confirm, birthDate: b?.birthDate ?? '' }, json));
+  const late = await post(page, '/ask', { reason: 'What?' }, json);
+  return { page, answer, refusal, dialogs: [dialog, again], after: await show(), late, told };
 }
 
 describe('canaries in every field of two charts', () => {
   const canaries = new Canaries();
+  const given = (): string[] => [0, 1].map((nth) => canaries.of('Patient.name.0.given.0', nth));
   /** What was said and kept where nobody may be named, by kind. */
   const quiet: Record<'outputs' | 'stories' | 'states' | 'titles', Place[]> = {
     outputs: [],
@@ -75,6 +110,7 @@ describe('canaries in every field of two charts', () => {
   let served: Ended;
   let portal: Awaited<ReturnType<typeof visitPortal>>;
   let pickerData: Place | undefined;
+  let fromManager: string[] = [];
 
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'hmcp-whole-'));
@@ -85,7 +121,8 @@ describe('canaries in every field of two charts', () => {
     await story.line('"type":"done"');
     quiet.titles.push(await titlesOf(story));
     const told = await story.stop('SIGINT');
-    expect(JSON.parse(told.stdout.trimEnd().split('\n').at(-1) ?? '')).toMatchObject({ type: 'done', ok: true });
+    const last = JSON.parse(told.stdout.trimEnd().split('\n').at(-1) ?? '') as object;
+    expect({ ...last, stderr: told.stderr }).toMatchObject({ type: 'done', ok: true, stderr: '' });
     quiet.stories.push({ where: 'story stdout', text: told.stdout }, { where: 'story stderr', text: told.stderr });
     const kept = (await readdir(folder)).find((name) => name.startsWith('hmcp-story-')) ?? '';
     quiet.states.push(...(await filesOf(join(folder, kept))));
@@ -104,7 +141,7 @@ describe('canaries in every field of two charts', () => {
         await call('labs', 'list-results', '{"category":7}'),
       ];
       expect(refused.map(({ code }) => code)).toEqual([1, 1, 1, 1, 1]);
-      portal = await visitPortal(ready);
+      portal = await visitPortal(ready, data, given());
       const intent = /[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/.exec(refused[2]?.stderr ?? '')?.[0] ?? '';
       const explained = await hmcp('explain', intent, '--state', state);
       const verified = await hmcp('audit', 'verify', state);
@@ -115,14 +152,23 @@ describe('canaries in every field of two charts', () => {
       );
       for (const [i, { stdout, stderr }] of [...refused, explained, verified].entries())
         quiet.outputs.push({ where: `output ${i}`, text: stdout + stderr });
-      quiet.outputs.push({ where: 'portal refusal', text: portal.refusal });
+      const [show, switched] = [
+        await hmcp('context', 'show', '--state', state),
+        await hmcp('context', 'show', '--json', '--state', state),
+      ];
+      expect([show.code, switched.code]).toEqual([0, 0]);
+      for (const { stdout, stderr } of [show, switched]) quiet.outputs.push({ where: 'context show', text: stdout + stderr });
+      for (const text of [portal.refusal, portal.late, ...portal.told])
+        quiet.outputs.push({ where: 'portal for programs', text });
     } finally {
       worldStderr = (await world.stop('SIGTERM')).stderr;
     }
     const files = await filesOf(state);
-    pickerData = files.find(({ where }) => where in EXCEPTIONS);
+    pickerData = files.find(({ where }) => where === PICKER);
     quiet.states.push(...files);
-    wire = exposed(await exchanges(capture));
+    const passed = await exchanges(capture);
+    wire = exposed(passed);
+    fromManager = passed.filter(({ to }) => to === 'context-manager').map(({ response }) => response);
   }, 90_000);
   afterAll(() => rm(folder, { recursive: true, force: true }));
 
@@ -148,11 +194,34 @@ describe('canaries in every field of two charts', () => {
   });
 
   it('are in no file of a state folder but the listed ones: not in audit, configuration, keys, nor file names', () => {
-    const places = quiet.states.filter(({ where }) => !(where in EXCEPTIONS));
-    for (const file of ['file names', 'audit/labs.jsonl', 'audit/portal.jsonl', 'config/fhir.json', 'world.json'])
-      expect(places.filter(({ where }) => where === file)).toHaveLength(2);
-    expect(search(places)).toEqual([]);
-    for (const file of Object.keys(EXCEPTIONS)) expect(quiet.states.some(({ where }) => where === file)).toBe(true);
+    const looked = ['audit/labs.jsonl', 'audit/portal.jsonl', 'config/fhir.json', 'world.json', 'orders.jsonl'];
+    for (const file of ['file names', ...looked, ...Object.keys(EXCEPTIONS)])
+      expect([file, quiet.states.filter(({ where }) => where === file)]).toEqual([file, [expect.anything(), expect.anything()]]);
+    expect(search(quiet.states).filter(({ where, field }) => !EXCEPTIONS[where]?.test(field))).toEqual([]);
+  });
+
+  it('are in the dialog of a switch, both names, and in no other page: not the new patient’s identifiers, not the old one after it', () => {
+    const fields = (text: string) => new Set(canaries.find('page', text).map(({ field }) => field));
+    const [first = '', second = ''] = given();
+    for (const dialog of portal.dialogs) {
+      expect(dialog).toContain(first);
+      expect(dialog).toContain(second);
+      expect(dialog).not.toContain(canaries.of('Patient.birthDate', 1));
+      expect(fields(dialog)).not.toContain('Patient.id');
+    }
+    expect(portal.dialogs).toHaveLength(2);
+    expect(portal.told.at(-1)).toContain('"committed"');
+    expect(portal.after).toContain(second);
+    expect(portal.after).not.toContain(first);
+    expect(canaries.find('late', portal.late)).toEqual([]);
+  });
+
+  it('are in what the manager says only as the ids it seals and the name in its dialog', () => {
+    expect(fromManager.length).toBeGreaterThan(10);
+    const fields = new Set(search(fromManager.map((text) => ({ where: 'manager', text }))).map(({ field }) => field));
+    expect([...fields].filter((field) => !/^Patient\.(id|name\..*)$/.test(field))).toEqual([]);
+    expect(fields).toContain('Patient.id');
+    expect(fields).toContain('Patient.name.family');
   });
 
   it.skipIf(!hasProcessTable)('are in no title of a process', () => {

@@ -6,7 +6,10 @@ import { changeFolder, everybody } from './support/people.js';
 import { descendants, hasProcessTable, survivors } from './support/processes.js';
 import { freshFolder, run, STORY, start } from './support/program.js';
 
-const TYPES = ['ready', 'launch', 'call', 'hop', 'refused', 'audit', 'done'];
+const TYPES = ['ready', 'launch', 'call', 'hop', 'refused', 'audit', 'vote', 'switch', 'dropped', 'done'];
+/** Parties of the story's world. One more process, the bedside laboratory, is started by triage and spoken to over a pipe. */
+const PARTIES = 15;
+const OWN_PROCESSES = PARTIES - 1;
 const { HMCP_DATA: DATA } = process.env;
 
 interface Line {
@@ -30,7 +33,7 @@ async function playsFor(folder: string | undefined): Promise<void> {
   expect(stderr).toBe('');
   const lines = linesOf(stdout);
   expect(lines.filter(({ type }) => !TYPES.includes(type))).toEqual([]);
-  expect(lines[0]).toMatchObject({ type: 'ready', processes: 11, records: folder === undefined ? 'shipped' : 'folder' });
+  expect(lines[0]).toMatchObject({ type: 'ready', processes: PARTIES, records: folder === undefined ? 'shipped' : 'folder' });
   expect(lines.at(-1)).toMatchObject({ type: 'done', ok: true, failed: 0, otherPatientBytes: 0 });
   expect(code).toBe(0);
 
@@ -42,6 +45,13 @@ async function playsFor(folder: string | undefined): Promise<void> {
     [40903, 'result'],
     [40303, 'operation'],
     [401, 'token'],
+    [40903, 'seal'],
+    [42801, 'seal'],
+    [40901, 'result'],
+    [40901, 'epoch'],
+    [40302, 'argument'],
+    [42802, 'permit'],
+    [40301, 'session'],
   ])
     expect(refused).toContainEqual(expect.objectContaining({ code: refusal, check }));
   expect(refused).toContainEqual(
@@ -50,6 +60,16 @@ async function playsFor(folder: string | undefined): Promise<void> {
   const served = lines.filter(({ type }) => type === 'hop').map(({ agent }) => agent);
   for (const party of ['triage', 'labs', 'medications', 'fhir']) expect(served).toContain(party);
   expect(lines).toContainEqual({ type: 'audit', changedBytes: 1, verified: false });
+  const votes = lines.filter(({ type }) => type === 'vote');
+  expect(Object.fromEntries(votes.map(({ agent, vote }) => [agent, vote]))).toEqual({
+    'bedside-lab': 'accept',
+    labs: 'accept',
+    medications: 'accept',
+    orders: 'accept_with_warning',
+    triage: 'accept',
+  });
+  expect(lines).toContainEqual({ type: 'switch', agent: 'context-manager', result: 'committed', epoch: 2 });
+  expect(lines).toContainEqual({ type: 'dropped', agent: 'portal', code: 40901, check: 'result' });
   expect(lines.filter(({ pk }) => pk !== undefined).every(({ pk }) => /^[\w-]{43}$/.test(String(pk)))).toBe(true);
 
   for (const anybody of everybody(await recordsOf(folder))) expect(stdout).not.toMatch(anybody);
@@ -73,7 +93,7 @@ describe('the story for a person', () => {
     expect(firstLineMs).toBeLessThan(2000);
     expect(stdout.includes('\u001b')).toBe(false);
     expect(stdout.split('\n').filter((line) => [...line].length > 100)).toEqual([]);
-    for (const scene of ['0. ', '1. ', '2. ', '3. ', '4. ']) expect(stdout).toContain(`\n${scene}`);
+    for (const scene of ['0. ', '1. ', '2. ', '3. ', '4. ', '5. ', '6. ', '7. ', '8. ']) expect(stdout).toContain(`\n${scene}`);
     expect(stdout).toMatch(/^ {3}labs {2}list-results +refused 40903 at labs: argument$/m);
     expect(stdout).toMatch(/expectations held +(\d+) of \1$/m);
     expect(stdout).toMatch(/other patient: left a protected hop +0 bytes$/m);
@@ -149,7 +169,7 @@ describe.skipIf(!hasProcessTable)(`a stopped story${hasProcessTable ? '' : ' (sk
     const story = start([STORY, '--json'], { env: { TMPDIR: temporary } });
     await story.line(line);
     const children = await descendants(story.pid);
-    expect(children).toHaveLength(11);
+    expect(children).toHaveLength(OWN_PROCESSES);
     const { code, stderr } = await story.stop(signal);
     expect({ code, stderr }).toEqual({ code: 130, stderr: '' });
     expect(await survivors(children)).toEqual([]);
@@ -174,7 +194,7 @@ describe.skipIf(!hasProcessTable)(`a stopped story${hasProcessTable ? '' : ' (sk
     const story = start([STORY, '--json'], { env: { TMPDIR: await freshFolder() } });
     await story.line('"type":"ready"');
     const children = await descendants(story.pid);
-    expect(children).toHaveLength(11);
+    expect(children).toHaveLength(OWN_PROCESSES);
     await story.stop('SIGKILL');
     await vi.waitFor(async () => expect(await survivors(children)).toEqual([]), 10_000);
   });

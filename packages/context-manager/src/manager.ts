@@ -69,7 +69,10 @@ export interface ContextManager {
   readonly jwksUri: string;
   /** What a server's or an authorization server's trust list says of this manager. @param tokenIssuers whose people it names */
   trusted(tokenIssuers: readonly string[]): TrustedManager;
-  /** Resolves when no switch is being drained. The store is the caller's to close, after this. */
+  /**
+   * Ends the requests that wait, and resolves when none is being served and no switch is being drained. The store is the caller's
+   * to close, after this.
+   */
   close(): Promise<void>;
 }
 
@@ -138,6 +141,7 @@ export async function createContextManager(options: ContextManagerOptions): Prom
   const traffic = new Traffic({ office, attendance, switching, audit: store.audit, onFailure });
   await switching.recover(await store.undecided());
 
+  const closing = new AbortController();
   const passages = new WeakMap<AuthInfo, Passage>();
   const mcp = createMcpHandler(managerServer(traffic, passages), { onerror: () => undefined });
   const env: AgentEnv = {
@@ -163,7 +167,8 @@ export async function createContextManager(options: ContextManagerOptions): Prom
     // The SDK answers `subscriptions/listen` before any handler: nothing here is listened to.
     if (body.method === 'subscriptions/listen')
       return Response.json({ jsonrpc: '2.0', id: body.id ?? null, error: { code: -32601, message: 'Method not found' } });
-    const { token, accessToken, header, traceparent, signal } = exchange;
+    const { token, accessToken, header, traceparent } = exchange;
+    const signal = AbortSignal.any([closing.signal, ...(exchange.signal ? [exchange.signal] : [])]);
     const authInfo: AuthInfo = {
       token: '',
       clientId: token.clientId,
@@ -182,6 +187,8 @@ export async function createContextManager(options: ContextManagerOptions): Prom
     jwksUri,
     trusted,
     async close() {
+      closing.abort();
+      await traffic.idle();
       await switching.idle();
       await Promise.allSettled(telling);
       await mcp.close();

@@ -99,6 +99,7 @@ export class Sessions {
       const end = (): void => woken.abort();
       signal?.addEventListener('abort', end, { once: true });
       try {
+        if (signal?.aborted) return undefined;
         const session = await this.read(sid);
         if (session === undefined || signal?.aborted) return undefined;
         const seen = look(session, this.#clock.now());

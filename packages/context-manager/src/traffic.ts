@@ -70,6 +70,8 @@ export class Traffic {
   readonly #switching: Switching;
   readonly #audit: AuditSink;
   readonly #onFailure: (error: unknown) => void;
+  /** Requests under way; each ends with its record. */
+  readonly #serving = new Set<Promise<unknown>>();
 
   constructor(parts: {
     readonly office: Office;
@@ -83,6 +85,11 @@ export class Traffic {
     this.#switching = parts.switching;
     this.#audit = parts.audit;
     this.#onFailure = parts.onFailure;
+  }
+
+  /** Resolves when no request is being served. */
+  async idle(): Promise<void> {
+    while (this.#serving.size > 0) await Promise.allSettled(this.#serving);
   }
 
   /** Serves a tool. @throws {HmcpError} a refusal, {@link MalformedArguments} */
@@ -156,7 +163,18 @@ export class Traffic {
     return new Recorded(refusal);
   }
 
-  async #recorded(
+  #recorded(
+    asked: { readonly method: string; readonly tool?: string | undefined },
+    caller: Caller,
+    header: string | undefined,
+    serve: () => Promise<Answer>,
+  ): Promise<TrafficAnswer> {
+    const served = this.#served(asked, caller, header, serve).finally(() => this.#serving.delete(served));
+    this.#serving.add(served);
+    return served;
+  }
+
+  async #served(
     asked: { readonly method: string; readonly tool?: string | undefined },
     caller: Caller,
     header: string | undefined,

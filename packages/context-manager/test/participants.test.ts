@@ -112,6 +112,17 @@ describe('a participant that pulls', () => {
     expect(await waiting).toMatchObject({ rev: 1, state: 'active' });
     await expect(orders.get({ sid, waitMs: 20_001 })).rejects.toMatchObject({ code: -32602 });
   });
+
+  it('get that waits is answered, and in the audit, before the manager has closed: its store may be closed then', async () => {
+    const sid = await opened();
+    const orders = await bed.caller(itself('orders'));
+    const waiting = orders.get({ sid, rev: 1, waitMs: 20_000 });
+    waiting.catch(() => undefined);
+    await until(() => bed.clock.waiting > 0);
+    const before = served();
+    await bed.manager.close();
+    expect(served()).toBe(before + 1);
+  });
 });
 
 describe('a participant that is told', () => {
@@ -292,4 +303,8 @@ async function until(holds: () => boolean): Promise<void> {
   const end = performance.now() + 15_000;
   while (!holds() && performance.now() < end) await new Promise((resolve) => setImmediate(resolve));
   expect(holds()).toBe(true);
+}
+
+function served(): number {
+  return events().filter((event) => event === 'request.served').length;
 }

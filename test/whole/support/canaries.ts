@@ -99,6 +99,8 @@ export class Canaries {
   #text(value: string, field: string): string {
     if (/^\d{4}-\d\d-\d\d$/.test(value)) return this.#planted(value, field);
     const moment = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:)\d\dZ$/.exec(value)?.[1];
+    // A record number is one word: its last characters are typed by the person.
+    if (field.includes('.identifier.')) return `${value}-${this.#word(field)}`;
     if (moment === undefined) return `${value} ${this.#word(field)}`;
     const count = this.#fields.size;
     return this.#planted(`${moment}${pad(count % 60, 2)}.${pad(count % 1000, 3)}Z`, field);
