@@ -26,15 +26,20 @@ export interface Desk {
   readonly participants?: readonly string[] | undefined;
 }
 
-/** One launch, one session, one question. */
+/** One launch, one session. */
 export async function openPatient({ smart, portal, screen, manager, participants }: Desk): Promise<Session> {
   // #region open
   const grant = await smart.authorize({ launch: 'patient', scope, open: screen.open }); // one token, one patient
-  const session = await openSession({ agent: portal, grant, manager, participants }); // `manager` may be left out
+  return openSession({ agent: portal, grant, manager, participants }); // `manager` may be left out
+  // #endregion
+}
+
+/** One question about whoever is open. */
+export async function look({ screen }: Pick<Desk, 'screen'>, session: Session): Promise<void> {
+  // #region look
   const { results } = await session.call('labs', listResults, { category: 'laboratory' });
   screen.show(results); // session.assurance: 'process' without a manager, 'manager' with one
   // #endregion
-  return session;
 }
 
 /** The next patient: a new grant, the person's confirmation, one commit. */
@@ -47,10 +52,6 @@ export async function nextPatient({ smart, screen }: Desk, session: Session): Pr
   if (outcome.result === 'pending') screen.tell('Nobody can say yet who is open; nothing is shown until somebody can.');
   else if (outcome.result !== 'committed') screen.tell(`Still on the first patient, nothing lost: ${outcome.reason}.`);
   // #endregion
-  if (outcome.result === 'committed') {
-    const { results } = await session.call('labs', listResults, { category: 'laboratory' }); // the next patient's
-    screen.show(results);
-  }
   return outcome;
 }
 

@@ -8,7 +8,7 @@ import { chooseCharts, isLaboratory, listResults, recordsOf } from '@hmcp/clinic
 import { readSessions } from '@hmcp/context-manager';
 import { explain, HmcpError, patientKey } from '@hmcp/core';
 import { openDesk } from './desk.js';
-import { compare, type Desk, nextPatient, openPatient } from './orchestrator.js';
+import { compare, type Desk, look, nextPatient, openPatient } from './orchestrator.js';
 import { Person } from './person.js';
 
 // Plays the orchestrator in a development world, once without a context manager and once with one, and fails unless every time A is
@@ -60,6 +60,7 @@ async function visits(parts: Omit<Desk, 'screen'>, assurance: string): Promise<v
   await using session = await openPatient(desk);
   process.stdout.write(`session of the ${session.assurance}, epoch ${session.epoch}\n`);
   is('assurance and epoch', [session.assurance, session.epoch], [assurance, 1]);
+  await look(desk, session);
   is('all of A is shown', idsOf(person.shown.at(-1)), resultsOf(a.patient.id));
 
   person.picks = b.patient;
@@ -68,34 +69,28 @@ async function visits(parts: Omit<Desk, 'screen'>, assurance: string): Promise<v
   is('a declined dialog', [declined.result, declined.reason, session.epoch, person.dialogs], ['aborted', 'declined', 1, 1]);
 
   // An act on A stands between its two looks until the session is on B; then it goes on as if nothing had happened.
-  person.picks = b.patient;
-  person.willing = true;
-  let goOn: () => void = () => undefined;
-  const onB = new Promise<void>((resolve) => {
-    goOn = resolve;
-  });
+  const [between, onB, wentOn] = [gate(), gate(), gate()];
   let late: HmcpError | undefined;
-  let wentOn: Promise<void> = Promise.resolve();
-  let act: Promise<HmcpError | undefined> = Promise.resolve(undefined);
-  await new Promise<void>((between) => {
-    const work = async (): Promise<void> => {
-      between();
-      await onB;
+  const act = refusalOf(
+    compare(session, async () => {
+      between.open();
+      await onB.opened;
       late = await refusalOf(session.call('labs', listResults, {}));
-    };
-    act = refusalOf(
-      compare(session, () => {
-        wentOn = work();
-        return wentOn;
-      }),
-    ).finally(between);
-  });
+      wentOn.open();
+    }),
+  );
+  const began = await Promise.race([between.opened, act]);
+  is('the act on A begins after the declined dialog', began, 'opened');
+
+  person.willing = true;
   const committed = await nextPatient(desk, session);
   is('a confirmed dialog', [committed.result, committed.epoch, session.epoch, person.dialogs], ['committed', 2, 2, 2]);
+  await look(desk, session);
   is('all of B is shown, and nothing of A', idsOf(person.shown.at(-1)), resultsOf(b.patient.id));
-  goOn();
+
+  onB.open();
+  if (began === 'opened') await wentOn.opened;
   const settled = await act;
-  await wentOn;
   is('the act on A is settled', [settled?.code, settled?.check], [40901, 'result']);
   is('its late call is refused', late?.code, 40901);
   if (late !== undefined) process.stdout.write(`${explain(late)}\n`);
@@ -119,6 +114,15 @@ async function laboratoryAudit(): Promise<void> {
   expect('the audit of the laboratory is intact', verdict.ok, true);
   const ofProcess = ['A', 'A', 'B'].map((who) => `request.served ${who} no epoch`);
   expect('what the laboratory served', served, [...ofProcess, 'request.served A 1', 'request.served A 1', 'request.served B 2']);
+}
+
+/** Something to wait for that this program opens itself: no clock. */
+function gate(): { readonly opened: Promise<'opened'>; open(): void } {
+  let open: () => void = () => undefined;
+  const opened = new Promise<'opened'>((resolve) => {
+    open = () => resolve('opened');
+  });
+  return { opened, open: () => open() };
 }
 
 async function refusalOf(call: Promise<unknown>): Promise<HmcpError | undefined> {
