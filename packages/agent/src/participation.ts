@@ -231,7 +231,10 @@ class Participant implements SessionParticipation {
   }
 
   #advance(session: AttendedSession, epoch: number): void {
-    if (session.advance(epoch)) outsideScope(() => this.#options.purge?.({ sid: session.sid, below: epoch }));
+    if (epoch <= session.epoch) return;
+    // First, so that one that fails is tried again before anything of the epoch is served.
+    outsideScope(() => this.#options.purge?.({ sid: session.sid, below: epoch }));
+    session.advance(epoch);
   }
 
   /** The session a message of the manager is about, when the message is not of the past. */
