@@ -92,6 +92,8 @@ class PatientSession implements Session {
   readonly #acts: SessionActs;
   #stay: Stay;
   #switching: AbortController | undefined;
+  /** A switch that is being decided and carried out; not yet while the person signs in for it. */
+  #deciding: Promise<SwitchReport> | undefined;
   /** A switch nobody could say the end of; until somebody does, nothing is delivered. */
   #unknown: { readonly switchId: string; readonly next: Stay } | undefined;
   #asking: Promise<void> | undefined;
@@ -180,6 +182,8 @@ class PatientSession implements Session {
     this.#closed = true;
     this.#switching?.abort();
     this.#acts.close();
+    // It closes on the patient and at the epoch it is on once that is known.
+    await this.#deciding?.catch(() => undefined);
     try {
       await outsideScope(() => this.#managed?.close(this.#stay, this.#id()));
     } catch {
@@ -230,20 +234,24 @@ class PatientSession implements Session {
       return this.#report(switchId, { result: 'aborted', reason: 'aborted' }, await this.#revoke(grant, stay.grant));
     }
     const authority = this.#authority ?? processAuthority(() => stay.context);
-    const decision = await outsideScope(() =>
-      authority.decide({
-        switchId,
-        expectedEpoch: stay.epoch,
-        target,
-        grant,
-        current: stay.grant,
-        signal: request.signal,
-        confirm: request.confirm,
-        hold: () => this.#acts.hold(),
-        release: () => this.#acts.release(),
-      }),
-    );
-    return this.#settle(switchId, decision, { grant, context: target, epoch: stay.epoch });
+    const proposal = {
+      switchId,
+      expectedEpoch: stay.epoch,
+      target,
+      grant,
+      current: stay.grant,
+      signal: request.signal,
+      confirm: request.confirm,
+      hold: () => this.#acts.hold(),
+      release: () => this.#acts.release(),
+    };
+    const next = { grant, context: target, epoch: stay.epoch };
+    this.#deciding = outsideScope(async () => this.#settle(switchId, await authority.decide(proposal), next));
+    try {
+      return await this.#deciding;
+    } finally {
+      this.#deciding = undefined;
+    }
   }
 
   /** Carries out what was decided: the session moves in one turn, or stays. */

@@ -19,28 +19,36 @@ export class VisitSwitch {
   readonly banner: Banner;
   #answer: ((answer: SwitchAnswer) => void) | undefined;
   #told: SwitchStep | undefined;
+  #waiting: Promise<SwitchStep> | undefined;
   #tell: ((step: SwitchStep) => void) | undefined;
 
-  constructor(session: Session, grant: Grant, banner: Banner) {
+  /** @param visit.ended is told before anybody who waits */
+  constructor(
+    session: Session,
+    banner: Banner,
+    visit: { readonly authorize: () => Promise<Grant>; readonly ended: (report: SwitchReport) => void },
+  ) {
     this.banner = banner;
-    void session.switchPatient({ authorize: async () => grant, confirm: (dialog) => this.#ask(dialog) }).then(
-      (report) => this.#say({ report }),
-      (error: unknown) =>
-        this.#say({
-          report: {
-            result: 'refused',
-            reason: 'refused',
-            switchId: this.id,
-            epoch: session.epoch,
-            saved: 0,
-            lost: 0,
-            indeterminate: [],
-            evicted: [],
-            revoked: false,
-            error,
-          },
+    const end = (report: SwitchReport): void => {
+      visit.ended(report);
+      this.#say({ report });
+    };
+    void session
+      .switchPatient({ authorize: visit.authorize, confirm: (dialog) => this.#ask(dialog) })
+      .then(end, (error: unknown) =>
+        end({
+          result: 'refused',
+          reason: 'refused',
+          switchId: this.id,
+          epoch: session.epoch,
+          saved: 0,
+          lost: 0,
+          indeterminate: [],
+          evicted: [],
+          revoked: false,
+          error,
         }),
-    );
+      );
   }
 
   /** The dialog that waits, if one does. */
@@ -48,12 +56,13 @@ export class VisitSwitch {
     return this.#told !== undefined && 'dialog' in this.#told ? this.#told.dialog : undefined;
   }
 
-  /** The next dialog, or the end. */
+  /** The next dialog, or the end: the same for everybody who waits. */
   next(): Promise<SwitchStep> {
     if (this.#told !== undefined) return Promise.resolve(this.#told);
-    return new Promise((resolve) => {
+    this.#waiting ??= new Promise((resolve) => {
       this.#tell = resolve;
     });
+    return this.#waiting;
   }
 
   /** Gives the person's answer to the dialog that waits; then what comes of it. */
@@ -83,6 +92,7 @@ export class VisitSwitch {
     this.#told = step;
     const tell = this.#tell;
     this.#tell = undefined;
+    this.#waiting = undefined;
     tell?.(step);
   }
 }

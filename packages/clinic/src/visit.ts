@@ -1,5 +1,6 @@
 import { type Agent, openSession, type Session, type SwitchAnswer } from '@hmcp/agent';
 import { type Grant, SmartError } from '@hmcp/auth';
+import { HmcpError } from '@hmcp/core';
 import type * as z from 'zod';
 import type { Banner } from './banner.js';
 import { type Assessment, assess, draftOrder, listResults, signOrder } from './contracts.js';
@@ -36,7 +37,11 @@ export class Visit {
   readonly #sessions: Session[] = [];
   #grant: Grant;
   #session: Session;
-  #next: Grant | undefined;
+  /** Epoch of the session that the chart shown is of. */
+  #epoch: number;
+  /** What the last switch goes to, while its end is not known. */
+  #next: { readonly grant: Grant; readonly banner: Banner } | undefined;
+  #renewing: Promise<void> | undefined;
 
   private constructor(options: VisitOptions, session: Session) {
     this.#options = options;
@@ -44,6 +49,7 @@ export class Visit {
     this.#grant = options.grant;
     this.#now = options.now ?? Date.now;
     this.#session = session;
+    this.#epoch = session.epoch;
     this.#sessions.push(session);
   }
 
@@ -54,6 +60,7 @@ export class Visit {
 
   /** Whom the person is on. */
   get banner(): Banner {
+    this.#follow();
     return this.#banner;
   }
 
@@ -62,6 +69,7 @@ export class Visit {
    * Another one after a switch. No secret.
    */
   get page(): string {
+    this.#follow();
     return this.#page;
   }
 
@@ -79,71 +87,103 @@ export class Visit {
    * Asks triage about the patient of this visit.
    * @throws {VisitEnded} when the grant has ended and cannot be renewed
    * @throws {AuthorityUnavailable} when it has ended and nobody can be asked for another
-   * @throws {HmcpError} the refusal of a hop
+   * @throws {HmcpError} the refusal of a hop; 40901 when another chart was opened meanwhile
    */
   async ask(question: { readonly reason: string; readonly laboratory?: string | undefined }): Promise<Assessment> {
-    await this.#renew();
     const { reason, laboratory } = question;
-    return this.#session.call('triage', assess, { reason, ...(laboratory === undefined ? {} : { laboratory }) });
+    const asked = { reason, ...(laboratory === undefined ? {} : { laboratory }) };
+    return this.#onThisPage((session) => session.call('triage', assess, asked));
   }
 
   /** Asks a laboratory itself. Errors as {@link ask}. */
   async results(laboratory: string): Promise<z.output<typeof listResults.output>> {
-    await this.#renew();
-    return this.#session.call(laboratory, listResults, { category: 'laboratory' });
+    return this.#onThisPage((session) => session.call(laboratory, listResults, { category: 'laboratory' }));
   }
 
   /** Drafts an order for the patient of this visit. Errors as {@link ask}. */
   async draft(order: z.input<typeof draftOrder.input>): Promise<z.output<typeof draftOrder.output>> {
-    await this.#renew();
-    return this.#session.call('orders', draftOrder, order);
+    return this.#onThisPage((session) => session.call('orders', draftOrder, order));
   }
 
   /** Signs a draft. Errors as {@link ask}. */
   async sign(draft: string): Promise<z.output<typeof signOrder.output>> {
-    await this.#renew();
-    return this.#session.call('orders', signOrder, { draft });
+    return this.#onThisPage((session) => session.call('orders', signOrder, { draft }));
   }
 
   /** Begins to go to the patient of a new grant; the person has yet to confirm. One switch at a time. */
   async beginSwitch(grant: Grant, banner: Banner): Promise<SwitchStep> {
-    if (this.#switching !== undefined) await this.#settle(this.#switching, await this.#switching.answer('decline'), undefined);
-    const switching = new VisitSwitch(this.#session, grant, banner);
+    while (this.#renewing !== undefined || this.#switching !== undefined) {
+      await this.#renewing?.catch(() => undefined);
+      await this.#switching?.answer('decline');
+    }
+    const switching = new VisitSwitch(this.#session, banner, {
+      authorize: async () => {
+        this.#follow();
+        this.#next = { grant, banner };
+        return grant;
+      },
+      ended: ({ result }) => {
+        this.#follow();
+        this.#switching = undefined;
+        if (result !== 'pending') this.#next = undefined;
+      },
+    });
     this.#switching = switching;
-    this.#next = grant;
-    return this.#settle(switching, await switching.next(), grant);
+    return switching.next();
   }
 
   /** The person's answer to the dialog of a switch; `undefined` when that switch is over. */
   async answerSwitch(id: string, answer: SwitchAnswer): Promise<SwitchStep | undefined> {
     const switching = this.#switching;
-    if (switching === undefined || switching.id !== id) return undefined;
-    return this.#settle(switching, await switching.answer(answer), this.#next);
+    return switching?.id === id ? switching.answer(answer) : undefined;
   }
 
-  /** Once a switch has ended, the visit is on its patient, with new pages; or where it was. */
-  async #settle(switching: VisitSwitch, step: SwitchStep, grant: Grant | undefined): Promise<SwitchStep> {
-    if ('dialog' in step || this.#switching !== switching) return step;
-    this.#switching = undefined;
+  /**
+   * The chart shown is that of the session at every moment: the session goes on before anybody is told, and where nobody can say
+   * the end of a switch, with a later call.
+   */
+  #follow(): void {
+    if (this.#session.epoch === this.#epoch || this.#next === undefined) return;
+    this.#epoch = this.#session.epoch;
+    this.#grant = this.#next.grant;
+    this.#banner = this.#next.banner;
+    this.#page = crypto.randomUUID();
     this.#next = undefined;
-    if (step.report.result === 'committed' && grant !== undefined) {
-      this.#grant = grant;
-      this.#banner = switching.banner;
-      this.#page = crypto.randomUUID();
-    }
-    return step;
+  }
+
+  /** Asks about the chart that is open now, or not at all. */
+  async #onThisPage<T>(ask: (session: Session) => Promise<T>): Promise<T> {
+    const { page } = this;
+    const demand = (): void => {
+      if (this.page === page) return;
+      throw new HmcpError(40901, { by: this.#options.agent.by, check: 'epoch' }, { reason: 'another chart was opened' });
+    };
+    await this.#renew();
+    demand();
+    const answer = await ask(this.#session);
+    demand();
+    return answer;
   }
 
   /** Ends the visit: calls under way are settled, the grant is revoked where that is possible. Never throws. */
   async close(): Promise<void> {
     await Promise.all(this.#sessions.map((session) => session.close()));
+    this.#follow();
     await this.#grant.revoke().catch(() => undefined);
   }
 
-  /** A new token of the same grant and the same patient; calls under way keep the session they began in. */
+  /** A new token of the same grant and the same patient; calls under way keep the session they began in. Never during a switch. */
   async #renew(): Promise<void> {
-    const grant = this.#grant;
-    if (this.#switching !== undefined || grant.expiresAt * 1000 - this.#now() > RENEW_SECONDS * 1000) return;
+    const isDue = this.#grant.expiresAt * 1000 - this.#now() <= RENEW_SECONDS * 1000;
+    if (isDue && this.#switching === undefined) {
+      this.#renewing ??= this.#refresh(this.#grant).finally(() => {
+        this.#renewing = undefined;
+      });
+    }
+    await this.#renewing;
+  }
+
+  async #refresh(grant: Grant): Promise<void> {
     let renewed: Grant;
     try {
       renewed = await grant.refresh();
@@ -151,11 +191,13 @@ export class Visit {
       if (error instanceof SmartError) throw new VisitEnded('the sign-in has ended');
       throw error;
     }
-    if (this.#grant !== grant) return;
     const session = await openVisitSession(this.#options, renewed);
+    if (this.#grant !== grant) return session.close();
     this.#sessions.push(session);
     this.#session = session;
+    this.#epoch = session.epoch;
     this.#grant = renewed;
+    this.#next = undefined;
   }
 }
 
