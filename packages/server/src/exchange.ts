@@ -43,7 +43,12 @@ export function exchangeOf(
   env: AgentEnv,
   pinned?: string,
 ): Exchange | undefined | Promise<Exchange | typeof HANDSHAKE> {
-  return gatedExchange(extra) ?? (extra?.request === undefined ? onPipe(message, env, pinned) : undefined);
+  return gatedExchange(extra) ?? (cameByHttp(extra) ? undefined : onPipe(message, env, pinned));
+}
+
+/** SDK v2 hands on the `request`, SDK v1 says of it in `requestInfo`. */
+function cameByHttp(extra: MessageExtraInfo | undefined): boolean {
+  return extra?.request !== undefined || (extra !== undefined && 'requestInfo' in extra);
 }
 
 /**

@@ -32,23 +32,35 @@ export async function passGate(request: Request, env: AgentEnv): Promise<Passed 
     const accessToken = readBearer(request);
     if (META.authorization in metaOf(isJsonObject(body.params) ? body.params : {}))
       throw new TokenError('invalid_request', 'token in the body');
-    const token = await env.verifier.verify(accessToken);
-    const traceparent = request.headers.get('traceparent') ?? '';
-    return {
-      body,
-      exchange: {
-        token,
-        accessToken,
-        carrier: 'http',
-        header: patient.header,
-        traceparent: TRACEPARENT.test(traceparent) ? traceparent : undefined,
-        signal: request.signal,
-        deciding: [],
-      },
-    };
+    return { body, exchange: await exchangeBy(accessToken, request, patient.header, env) };
   } catch (error) {
     return refuseToken(error, env);
   }
+}
+
+/** The same of a request that says nothing but its address: host and origin, `Authorization`, token. */
+export async function passCaller(request: Request, env: AgentEnv): Promise<Exchange | Response> {
+  const strange = strangeHost(request, env);
+  if (strange) return refuse(strange, env);
+  try {
+    return await exchangeBy(readBearer(request), request, undefined, env);
+  } catch (error) {
+    return refuseToken(error, env);
+  }
+}
+
+async function exchangeBy(accessToken: string, request: Request, header: string | undefined, env: AgentEnv): Promise<Exchange> {
+  const token = await env.verifier.verify(accessToken);
+  const traceparent = request.headers.get('traceparent') ?? '';
+  return {
+    token,
+    accessToken,
+    carrier: 'http',
+    header,
+    traceparent: TRACEPARENT.test(traceparent) ? traceparent : undefined,
+    signal: request.signal,
+    deciding: [],
+  };
 }
 
 /** What is wrong with a request before its token is looked at. */

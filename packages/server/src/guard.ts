@@ -13,6 +13,7 @@ import { isInRequest, noticeInRequest, noticeOutside } from './notifications.js'
 import { open } from './opening.js';
 import type { Declarations } from './operations.js';
 import { release } from './release.js';
+import { announced } from './server-of.js';
 import { answerManager, type SwitchAnswer } from './switch-messages.js';
 import { Watching } from './watching.js';
 import { refusalOnWire, scrub, type WireError, wireError } from './wire-error.js';
@@ -25,6 +26,12 @@ export interface GuardOptions {
   readonly ready?: Promise<unknown> | undefined;
   /** On a pipe: the token that pins the whole process to one patient. */
   readonly accessToken?: string | undefined;
+  /** Sees every request that passed the gate before it is decided; what it does not admit counts as not having passed. */
+  admits?(exchange: Exchange): boolean;
+  /** Called once the connection is gone. */
+  closed?(): void;
+  /** Announces the extension in the handshake, for a server that nobody could tell to. @default false */
+  readonly announces?: boolean | undefined;
 }
 
 /** Present in every request of revision 2026-07-28 and later. */
@@ -41,17 +48,31 @@ type RequestMessage = Message & { readonly id: Id; readonly method: string };
  */
 export function guardTransport<T extends Transport>(transport: T, options: GuardOptions): T {
   const guard = new TransportGuard(transport, options);
+  // A transport that wraps another has setters on its prototype, which reach the one inside: it must be told too.
+  const tellInside = { onmessage: setterOf(transport, 'onmessage'), onclose: setterOf(transport, 'onclose') };
   let receive: Transport['onmessage'];
+  /** Being handed to a handler: one that was set before passes it on to those set after it. */
+  let delivered: unknown;
   Object.defineProperty(transport, 'onmessage', {
     configurable: false,
     enumerable: true,
     get: () => receive,
     set(handler: Transport['onmessage']) {
+      const deliver = (message: unknown, extra?: MessageExtraInfo): void => {
+        delivered = message;
+        try {
+          (handler as Deliver)(message, extra);
+        } finally {
+          delivered = undefined;
+        }
+      };
       receive =
         handler &&
         ((message: JSONRPCMessage, extra?: MessageExtraInfo) => {
-          outsideScope(() => guard.receive(message as Message, extra, handler as Deliver));
+          if (message === delivered) handler(message, extra);
+          else outsideScope(() => guard.receive(message as Message, extra, deliver));
         });
+      tellInside.onmessage?.(receive);
     },
   });
   let closed = transport.onclose;
@@ -64,9 +85,18 @@ export function guardTransport<T extends Transport>(transport: T, options: Guard
         guard.closed();
         handler?.();
       };
+      tellInside.onclose?.(closed);
     },
   });
   return transport;
+}
+
+function setterOf(transport: Transport, name: string): ((value: unknown) => void) | undefined {
+  for (let owner: object | null = transport; owner !== null; owner = Object.getPrototypeOf(owner) as object | null) {
+    const property = Object.getOwnPropertyDescriptor(owner, name);
+    if (property !== undefined) return property.set?.bind(transport);
+  }
+  return undefined;
 }
 
 class TransportGuard {
@@ -106,6 +136,7 @@ class TransportGuard {
     for (const id of [...this.#deciding.keys()]) this.#deciding.set(id, true);
     for (const id of [...this.#admitted.keys()]) this.#cancelled(id);
     this.#watching.clear();
+    this.#options.closed?.();
   }
 
   async #notified(message: Message & { method: string }, extra: MessageExtraInfo | undefined, deliver: Deliver): Promise<void> {
@@ -160,7 +191,7 @@ class TransportGuard {
       const exchange = found instanceof Promise ? await found : found;
       if (found instanceof Promise) await this.#options.ready;
       if (exchange === HANDSHAKE) this.#shake(message, extra, deliver);
-      else if (exchange === undefined) await this.#unknown();
+      else if (exchange === undefined || this.#options.admits?.(exchange) === false) await this.#unknown();
       else await this.#decide(message, exchange, extra, deliver);
     } catch (error) {
       const refusal = error instanceof HmcpError ? error : undefined;
@@ -343,8 +374,11 @@ class TransportGuard {
     this.#admitted.delete(id);
     const answer = await release(message, admitted, this.#env, this.#options.declarations());
     admitted.end();
-    if ('result' in answer) this.#remember(admitted);
-    await this.#write({ jsonrpc: '2.0', id, ...answer }, options);
+    if (!('result' in answer)) return this.#write({ jsonrpc: '2.0', id, ...answer }, options);
+    this.#remember(admitted);
+    const announces = this.#options.announces === true && admitted.inbound.method === 'initialize';
+    const result = announces ? announced(answer.result, this.#env) : answer.result;
+    await this.#write({ jsonrpc: '2.0', id, result }, options);
   }
 
   /** An answer to no admitted request: the end of a listen, or the SDK's own protocol errors. Results are never released here. */

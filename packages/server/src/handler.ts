@@ -1,22 +1,21 @@
-import { HmcpError } from '@hmcp/core';
 import { outsideScope } from '@hmcp/core/request-scope';
 import { createMcpHandler, isLegacyRequest, type McpServerFactory } from '@modelcontextprotocol/server';
-import type { Inbound } from './admission.js';
-import { intentOf, publicAuthInfo } from './admitted.js';
+import { intentOf } from './admitted.js';
 import { describe, makeDurable } from './audit.js';
+import { authInfoOf, deprecated, idOf, inboundOf, recordRefusal, scopesOf, undecided, withoutSecrets } from './behind-gate.js';
 import { checkEnv } from './check-env.js';
 import type { AgentEnv, HmcpHandler } from './define-agent.js';
-import { behindGate, type Exchange } from './exchange.js';
+import type { Exchange } from './exchange.js';
 import { fenceOf } from './fence.js';
 import { auditUnavailable, endStream, jsonRpc, type Passed, passGate, scopeChallenge } from './gate.js';
 import { guardTransport } from './guard.js';
 import { inspect } from './inspection.js';
 import { decideListen } from './listen.js';
-import { isJsonObject, type Json } from './message.js';
+import type { Json } from './message.js';
 import { isMetadataPath, serveMetadata } from './metadata.js';
 import { Declarations, declarationsOf } from './operations.js';
 import { announce, interceptConnect, serverOf } from './server-of.js';
-import { refusalOnWire, scrub } from './wire-error.js';
+import { refusalOnWire } from './wire-error.js';
 
 /** What a carrier needs that guards the wire itself (stdio). */
 interface Unguarded {
@@ -79,7 +78,7 @@ export function createHmcpHandler(factory: McpServerFactory, env: AgentEnv): Hmc
     }
     // What the SDK refused itself never reached the guard.
     if (response.status < 400 || exchange.deciding.length > 0) return response;
-    return recordRefusal(response, exchange, body);
+    return recordRefusal(response, exchange, body, env);
   }
 
   /** `subscriptions/listen` of revision 2026-07-28 is answered by the SDK before any transport: it is decided here. */
@@ -101,7 +100,7 @@ export function createHmcpHandler(factory: McpServerFactory, env: AgentEnv): Hmc
         return refusal.kind === 'scope' ? scopeChallenge(refusal.scope, env) : jsonRpc(200, idOf(body), error);
       }
       const response = await forward(request, exchange, body);
-      if (response.status >= 400) return recordRefusal(response, exchange, body);
+      if (response.status >= 400) return recordRefusal(response, exchange, body, env);
       await makeDurable(env, { ...record, event: 'request.served', outcome: 0 });
       const over = new AbortController();
       const leave = seal && fenceOf(env).epochs.enter(seal, { epoch: seal.epoch, end: () => over.abort() });
@@ -111,27 +110,9 @@ export function createHmcpHandler(factory: McpServerFactory, env: AgentEnv): Hmc
     }
   }
 
-  /** What the SDK refused before any transport: its code stays, its text goes, for it repeats what was sent. */
-  async function recordRefusal(response: Response, exchange: Exchange, body: Json): Promise<Response> {
-    const record = await describe(inboundOf(exchange, body), env, undefined);
-    const reason = 'the request is no valid MCP request';
-    const said: unknown = await response.json().catch(() => undefined);
-    try {
-      await makeDurable(env, { ...record, event: 'request.refused', outcome: 4, code: response.status, check: 'size', reason });
-      return jsonRpc(response.status, idOf(body), scrub(isJsonObject(said) ? said.error : undefined));
-    } catch (error) {
-      return auditUnavailable(error, body.id);
-    }
-  }
-
   /** Behind the gate there is only what was verified about a token: neither it nor a patient header goes further. */
   function forward(request: Request, exchange: Exchange, body: Json): Promise<Response> {
-    const authInfo = publicAuthInfo(exchange.token);
-    behindGate(authInfo, exchange);
-    const headers = new Headers(request.headers);
-    for (const name of ['authorization', 'proxy-authorization', 'cookie', 'x-hmcp-patient']) headers.delete(name);
-    const stripped = new Request(request.url, { method: 'POST', headers, signal: request.signal });
-    return mcp.fetch(stripped, { authInfo, parsedBody: body });
+    return mcp.fetch(withoutSecrets(request), { authInfo: authInfoOf(exchange), parsedBody: body });
   }
 
   const handler: HmcpHandler = {
@@ -139,8 +120,7 @@ export function createHmcpHandler(factory: McpServerFactory, env: AgentEnv): Hmc
       try {
         return await outsideScope(() => serve(request));
       } catch (error) {
-        env.log?.error({ err: error }, 'a request could not be decided');
-        return jsonRpc(error instanceof HmcpError ? 200 : 500, null, { code: -32603, message: 'Internal error' });
+        return undecided(error, env);
       }
     },
     undeclared: inspected,
@@ -151,27 +131,4 @@ export function createHmcpHandler(factory: McpServerFactory, env: AgentEnv): Hmc
   };
   unguarded.set(handler, { factory, known });
   return handler;
-}
-
-function inboundOf({ token, accessToken, header, traceparent }: Exchange, { method, params }: Json): Inbound {
-  const asked = isJsonObject(params) ? params : {};
-  return { token, accessToken, header, traceparent, method: String(method), params: asked, operation: undefined };
-}
-
-function idOf({ id }: Json): string | number | null {
-  return typeof id === 'string' || typeof id === 'number' ? id : null;
-}
-
-function scopesOf(known: Declarations): string[] {
-  const scopes = known.all().flatMap((operation) => `${operation.scope} ${operation.onward ?? ''}`.split(' '));
-  return [...new Set(scopes.filter(Boolean))].sort();
-}
-
-/** `Deprecation` and `Sunset` on answers while the header may name a patient. @see protocol section 2.5 */
-function deprecated(response: Response, exchange: Exchange, env: AgentEnv): Response {
-  if (exchange.header === undefined || !env.transition) return response;
-  const headers = new Headers(response.headers);
-  headers.set('Deprecation', 'true');
-  headers.set('Sunset', new Date(env.transition.until).toUTCString());
-  return new Response(response.body, { status: response.status, headers });
 }

@@ -1,0 +1,99 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { outsideScope } from '@hmcp/core/request-scope';
+import { authInfoOf, deprecated, noteRefusal, SECRET_HEADERS, undecided } from './behind-gate.js';
+import type { Exchange } from './exchange.js';
+import { type Json, MAX_BODY_BYTES } from './message.js';
+import { type PassedOn, type ProtectedGate, passProtected } from './protected-gate.js';
+
+/** Middleware of Node: `node:http` with a function of one's own, or a framework of the `(req, res, next)` kind. */
+export type NodeGate = (request: IncomingMessage, response: ServerResponse, next: () => unknown) => Promise<void>;
+
+/** What earlier middleware and frameworks put on a request, and what the gate leaves for the SDK. */
+type Carried = IncomingMessage & { originalUrl?: string; body?: unknown; rawBody?: unknown; auth?: unknown };
+
+/** The gate as middleware: answers what does not pass, and hands the rest on with its body parsed and its secrets taken off. */
+export function nodeGate(gate: ProtectedGate): NodeGate {
+  return async (request, response, next) => {
+    const gone = new AbortController();
+    response.once('close', () => {
+      if (!response.writableFinished) gone.abort();
+    });
+    try {
+      const passed = await outsideScope(async () => passProtected(await webRequest(request, gone.signal), gate));
+      if (passed instanceof Response) return await answer(passed, response);
+      handOn(passed, request, response, gate);
+      await next();
+    } catch (error) {
+      await answer(undecided(error, gate.env), response);
+    }
+  };
+}
+
+function handOn({ exchange, body }: PassedOn, request: Carried, response: ServerResponse, gate: ProtectedGate): void {
+  for (const name of SECRET_HEADERS) delete request.headers[name];
+  request.rawHeaders = request.rawHeaders.filter((_, i, all) => !SECRET_HEADERS.includes((all[i - (i % 2)] ?? '').toLowerCase()));
+  request.auth = authInfoOf(exchange);
+  if (body !== undefined) {
+    request.body = body;
+    // For a transport that is not handed the parsed body: the stream is at its end.
+    request.rawBody = Buffer.from(JSON.stringify(body));
+    withholdUndecided(exchange, body, response, gate);
+  }
+  const { headers } = deprecated(new Response(null), exchange, gate.env);
+  for (const [name, value] of headers) response.setHeader(name, value);
+}
+
+/** Lets no answer begin that no guard began to decide: it comes from a transport that nobody protected. */
+function withholdUndecided(exchange: Exchange, body: Json, response: ServerResponse, { env }: ProtectedGate): void {
+  const begin = response.writeHead;
+  response.writeHead = (...head: unknown[]) => {
+    const status = Number(head[0]);
+    // 202 answers what asks for nothing, and has no body.
+    if (status < 400 && status !== 202 && exchange.deciding.length === 0)
+      throw new Error('an answer of a transport that is not protected is withheld');
+    return Reflect.apply(begin, response, head) as ServerResponse;
+  };
+  response.once('finish', () => {
+    if (response.statusCode < 400 || exchange.deciding.length > 0) return;
+    void noteRefusal(response.statusCode, exchange, body, env).catch(() => undefined);
+  });
+}
+
+/** The request as the gate reads it. Repeated headers stay repeated; a body that earlier middleware read is taken from it. */
+async function webRequest(request: Carried, signal: AbortSignal): Promise<Request> {
+  const { method = 'GET', rawHeaders } = request;
+  const url = new URL(request.originalUrl ?? request.url ?? '/', 'http://host.invalid');
+  const headers = new Headers();
+  for (let i = 0; i < rawHeaders.length; i += 2) headers.append(rawHeaders[i] ?? '', rawHeaders[i + 1] ?? '');
+  if (method !== 'POST') return new Request(url, { method, headers, signal });
+  const body = request.readableEnded ? textOf(request.body) : await readUpTo(request, MAX_BODY_BYTES + 1);
+  return new Request(url, { method, headers, signal, body });
+}
+
+function textOf(body: unknown): string | Uint8Array<ArrayBuffer> {
+  if (body instanceof Uint8Array) return new Uint8Array(body);
+  return typeof body === 'string' ? body : (JSON.stringify(body) ?? '');
+}
+
+/** As much of a body as shows that it is too large; what is beyond is read and dropped, so that it can be answered. */
+function readUpTo(request: IncomingMessage, most: number): Promise<Uint8Array<ArrayBuffer>> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let size = 0;
+    request.on('data', (chunk: Buffer) => {
+      if (size < most) chunks.push(chunk);
+      size += chunk.length;
+      if (size >= most) resolve(new Uint8Array(Buffer.concat(chunks)));
+    });
+    request.once('end', () => resolve(new Uint8Array(Buffer.concat(chunks))));
+    request.once('error', reject);
+    request.once('close', () => reject(new Error('the request ended early')));
+  });
+}
+
+async function answer(said: Response, response: ServerResponse): Promise<void> {
+  if (response.headersSent || response.destroyed) return;
+  const tooLarge = said.status === 413 ? { connection: 'close' } : {};
+  response.writeHead(said.status, { ...Object.fromEntries(said.headers), ...tooLarge });
+  response.end(Buffer.from(await said.arrayBuffer()));
+}
