@@ -34,7 +34,14 @@ export const ALLOWED: Readonly<Record<string, { readonly ours: readonly string[]
   },
   examples: {
     ours: ['core', 'auth', 'audit', 'server', 'agent', 'authorization-server', 'clinic', 'context-manager', 'cli'],
-    others: ['@modelcontextprotocol/client', '@modelcontextprotocol/node', '@modelcontextprotocol/server', 'jose', 'zod'],
+    others: [
+      '@modelcontextprotocol/client',
+      '@modelcontextprotocol/node',
+      '@modelcontextprotocol/sdk', // the server that is protected
+      '@modelcontextprotocol/server',
+      'jose',
+      'zod',
+    ],
   },
   test: { ours: [], others: [] },
 };

@@ -1,4 +1,4 @@
-import { type DecisionFacts, decide, methodClass } from '@hmcp/core';
+import { type Decision, type DecisionFacts, decide, methodClass } from '@hmcp/core';
 import type { Inbound } from './admission.js';
 import { intentOf } from './admitted.js';
 import { describe, makeDurable } from './audit.js';
@@ -8,6 +8,7 @@ import type { AgentEnv } from './define-agent.js';
 import type { Exchange } from './exchange.js';
 import { fenceOf } from './fence.js';
 import { auditUnavailable, jsonRpc, passCaller, passGate, scopeChallenge } from './gate.js';
+import { decideListen } from './listen.js';
 import type { Json } from './message.js';
 import { isMetadataPath, serveMetadata } from './metadata.js';
 import type { Declarations } from './operations.js';
@@ -57,23 +58,31 @@ async function passDelete(request: Request, env: AgentEnv): Promise<PassedOn | R
 }
 
 /** The 403 of a request whose token lacks a scope; whatever else is wrong with it is the guard's to say. */
-async function refuseScope({ exchange, body }: PassedOn, { env, declarations }: ProtectedGate): Promise<Response | undefined> {
+async function refuseScope({ exchange, body }: PassedOn, gate: ProtectedGate): Promise<Response | undefined> {
+  const { env, declarations } = gate;
   if (typeof body?.method !== 'string' || body.id === undefined || methodClass(body.method) !== 'context') return undefined;
   const asked = inboundOf(exchange, body);
   const inbound: Inbound = { ...asked, ...declarations.forRequest(asked.method, asked.params) };
-  const facts: DecisionFacts = {
-    ...inbound,
-    params: inbound.variables === undefined ? inbound.params : { ...inbound.params, variables: inbound.variables },
-    mode: env.context ?? 'token',
-    transition: env.transition,
-    managers: fenceOf(env).managers,
-    now: (env.now ?? Date.now)(),
-  };
-  const first = decide(facts);
-  const decision = first.verdict === 'verify' ? decide({ ...facts, seal: await fenceOf(env).verify(first.seal) }) : first;
+  const listens = body.method === 'subscriptions/listen';
+  const decision = listens ? await decideListen(asked, env, declarations) : await decideScope(inbound, env);
   if (decision.verdict !== 'refuse' || decision.refusal.kind !== 'scope') return undefined;
   const { scope, check, reason } = decision.refusal;
   const record = { ...(await describe(inbound, env, undefined)), intent: intentOf(inbound.params) };
   await makeDurable(env, { ...record, event: 'request.refused', outcome: 4, code: 403, check, reason });
   return scopeChallenge(scope, env);
+}
+
+/** As far as the decision goes without the access policy, which is asked once: by the guard. */
+async function decideScope(inbound: Inbound, env: AgentEnv): Promise<Decision> {
+  const fence = fenceOf(env);
+  const facts: DecisionFacts = {
+    ...inbound,
+    params: inbound.variables === undefined ? inbound.params : { ...inbound.params, variables: inbound.variables },
+    mode: env.context ?? 'token',
+    transition: env.transition,
+    managers: fence.managers,
+    now: (env.now ?? Date.now)(),
+  };
+  const decision = decide(facts);
+  return decision.verdict === 'verify' ? decide({ ...facts, seal: await fence.verify(decision.seal) }) : decision;
 }

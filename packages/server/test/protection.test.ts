@@ -112,6 +112,17 @@ describe.each(CARRIERS)('%s', (_name, make) => {
     records();
   });
 
+  test('whom a subscription is about is decided too', async () => {
+    const listen = (uris: string[], who: 'own' | 'narrow') =>
+      p.ask('subscriptions/listen', { notifications: { resourceSubscriptions: uris } }, who);
+    expect((await listen(['chart://hidden'], 'own')).error).toMatchObject({ code: 40303 });
+    const narrow = await listen(['chart://labs'], 'narrow');
+    if (p.http) expect(narrow.status).toBe(403);
+    else expect(narrow.error).toMatchObject({ code: 40300 });
+    expect(records()).toMatchObject([{ code: 40303 }, { code: p.http ? 403 : 40300 }]);
+    expect(p.ran()).toEqual([]);
+  });
+
   test('what is registered late or in private is served once it is declared', async () => {
     expect((await p.ask('tools/call', call('late'), 'own')).error).toBeUndefined();
     expect((await p.ask('org.example/private', {}, 'own')).result).toMatchObject({ answer: 'done' });
@@ -305,6 +316,75 @@ describe('createProtection', () => {
     expect(() => hmcp.protect(near)).toThrow(new TypeError('protect a transport before it is connected'));
     hmcp.protect(far);
     expect(() => hmcp.protect(far)).toThrow(new TypeError('the transport is protected already'));
+  });
+
+  test('a handler that stood on the transport before the server gets each message once, decided', async () => {
+    const { hmcp, issuer } = protection();
+    const ran: string[] = [];
+    const [near, far] = InMemoryTransport.createLinkedPair();
+    const transport = hmcp.protect(far, { accessToken: issuer.issue(ANN) });
+    const methods: unknown[] = [];
+    transport.onmessage = (message) => methods.push((message as { method?: unknown }).method);
+    await V2.server((what) => ran.push(what)).connect(transport);
+    const answers: unknown[] = [];
+    const settled = new Promise<void>((resolve) => {
+      near.onmessage = (message) => {
+        answers.push(message);
+        if (answers.length === 2) resolve();
+      };
+    });
+    await near.start();
+    await near.send({ jsonrpc: '2.0', id: 1, method: 'tools/call', params: call('bare') });
+    await near.send({ jsonrpc: '2.0', id: 2, method: 'tools/call', params: call('get-labs') });
+    await settled;
+    expect(answers).toMatchObject([
+      { id: 1, error: { code: 40303 } },
+      { id: 2, result: {} },
+    ]);
+    expect([methods, ran]).toEqual([['tools/call'], ['get-labs']]);
+    await near.close();
+  });
+
+  test.each([
+    ['beside a token of the request', (own: string) => ({ 'dev.hmcp/authorization': own }), 40100],
+    ['alone', () => ({}), undefined],
+  ])('a pinned token %s: %s %s', async (_how, meta, code) => {
+    const { hmcp, issuer } = protection();
+    const own = issuer.issue(ANN);
+    const [near, far] = InMemoryTransport.createLinkedPair();
+    await V1.server(() => undefined).connect(hmcp.protect(far, { accessToken: own }));
+    const answer = new Promise<unknown>((resolve) => {
+      near.onmessage = resolve;
+    });
+    await near.start();
+    await near.send({ jsonrpc: '2.0', id: 1, method: 'tools/call', params: call('get-labs', {}, { _meta: meta(own) }) });
+    expect(await answer).toMatchObject(code === undefined ? { result: {} } : { error: { code } });
+    await near.close();
+  });
+
+  test('a server that hands another caller’s request to a session is refused by the guard', async () => {
+    const { hmcp, issuer } = protection();
+    const ran: string[] = [];
+    const transport = new WebStandardStreamableHTTPServerTransport({ sessionIdGenerator: () => 'one-for-all' });
+    await V2.server((what) => ran.push(what)).connect(hmcp.protect(transport));
+    // Routes everybody to one session, whatever they ask for.
+    const serve = hmcp.fetch((request, passed) => {
+      const headers = new Headers(request.headers);
+      if (ran.push('routed') > 1) headers.set('mcp-session-id', 'one-for-all');
+      return transport.handleRequest(new Request(request, { headers }), passed);
+    });
+    const send = async (token: string, method: string, params: object) => {
+      const accept = 'application/json, text/event-stream';
+      const headers = { 'content-type': 'application/json', accept, authorization: `Bearer ${token}` };
+      const body = JSON.stringify({ jsonrpc: '2.0', id: 1, method, params });
+      return (await serve(new Request(RESOURCE, { method: 'POST', body, headers }))).text();
+    };
+    const clientInfo = { name: 'test', version: '1' };
+    await send(issuer.issue(ANN), 'initialize', { protocolVersion: '2025-11-25', capabilities: {}, clientInfo });
+    const stranger = await send(issuer.issue(BO, { subject: 'dr-other' }), 'tools/call', call('get-labs'));
+    expect(stranger).toContain('"code":40100');
+    expect(await send(issuer.issue(ANN), 'tools/call', call('get-labs'))).toContain(ANN);
+    expect(ran.filter((what) => what !== 'routed')).toEqual(['get-labs']);
   });
 
   test('refuses an operation without scope at the start', () => {

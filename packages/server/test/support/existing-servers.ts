@@ -41,6 +41,7 @@ export const EXISTING: OperationTable = {
     late: READ,
     chart: { scope: 'patient/Condition.rs' },
   },
+  resources: { 'chart://labs': READ },
   methods: { 'org.example/private': READ },
 };
 
