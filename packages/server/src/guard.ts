@@ -169,10 +169,15 @@ class TransportGuard {
     void makeDurable(this.#env, { ...admitted.record, event: 'request.refused', outcome: 4, reason }).catch(ignore);
   }
 
-  /** Synchronous up to the exchange of an HTTP request, so that the gate finds the decision under way. */
+  /** The gate finds the decision of an HTTP request under way at once. */
   async #requested(message: RequestMessage, extra: MessageExtraInfo | undefined, deliver: Deliver): Promise<void> {
     const { id } = message;
     let decided = (): void => {};
+    gatedExchange(extra)?.deciding.push(
+      new Promise<void>((resolve) => {
+        decided = resolve;
+      }),
+    );
     try {
       if (this.#deciding.has(id) || this.#admitted.has(id) || this.#watching.listens(id)) {
         await this.#refuseSyntax('the id of a request is in use');
@@ -181,13 +186,6 @@ class TransportGuard {
       }
       this.#deciding.set(id, false);
       const found = exchangeOf(message, extra, this.#env, this.#options.accessToken);
-      if (found !== undefined && !(found instanceof Promise)) {
-        found.deciding.push(
-          new Promise<void>((resolve) => {
-            decided = resolve;
-          }),
-        );
-      }
       const exchange = found instanceof Promise ? await found : found;
       if (found instanceof Promise) await this.#options.ready;
       if (exchange === HANDSHAKE) this.#shake(message, extra, deliver);

@@ -329,6 +329,7 @@ describe('createProtection', () => {
     const answers: unknown[] = [];
     const settled = new Promise<void>((resolve) => {
       near.onmessage = (message) => {
+        if (!('id' in message)) return; // the list of tools changed
         answers.push(message);
         if (answers.length === 2) resolve();
       };
@@ -354,7 +355,7 @@ describe('createProtection', () => {
     const [near, far] = InMemoryTransport.createLinkedPair();
     await V1.server(() => undefined).connect(hmcp.protect(far, { accessToken: own }));
     const answer = new Promise<unknown>((resolve) => {
-      near.onmessage = resolve;
+      near.onmessage = (message) => 'id' in message && resolve(message);
     });
     await near.start();
     await near.send({ jsonrpc: '2.0', id: 1, method: 'tools/call', params: call('get-labs', {}, { _meta: meta(own) }) });
