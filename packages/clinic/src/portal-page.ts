@@ -44,7 +44,7 @@ export function portalPage(view: PortalView): string {
       : visit
         ? [
             assessment ? 'Answer' : refusal ? 'No answer' : 'Chart open',
-            `${news}${answer}${question(visit, reason, answer === '' && news === '')}${order(visit)}`,
+            `${news}${answer}${question(visit, reason, { heads: answer === '', focus: answer === '' && news === '' })}${order(visit)}`,
           ]
         : ['No chart open', `${news}${nobody()}`];
   return `<!doctype html>
@@ -90,11 +90,17 @@ function undecided({ page }: Pick<Visit, 'page'>): string {
 <form method="post" action="/close">${hidden}<button>Close, and open neither</button></form></div>`;
 }
 
-function question({ page }: Pick<Visit, 'page'>, reason: string, first: boolean): string {
+/** @param place whether it is what the page is about, and where the person goes on */
+function question(
+  { page }: Pick<Visit, 'page'>,
+  reason: string,
+  place: { readonly heads: boolean; readonly focus: boolean },
+): string {
+  const level = place.heads ? 1 : 2;
   return `<form class="ask" method="post" action="/ask"><input type="hidden" name="page" value="${text(page)}">
-<h${first ? 1 : 2}>Ask about this patient</h${first ? 1 : 2}>
+<h${level}>Ask about this patient</h${level}>
 <label for="reason">What do you want to know?</label>
-<input id="reason" name="reason" value="${text(reason || 'What stands out?')}" maxlength="500" required autocomplete="off"${first ? ' autofocus' : ''}>
+<input id="reason" name="reason" value="${text(reason || 'What stands out?')}" maxlength="500" required autocomplete="off"${place.focus ? ' autofocus' : ''}>
 <button class="main">Ask triage</button></form>`;
 }
 
