@@ -88,8 +88,8 @@ async function visitPortal({ portal, accounts }: Ready, data: string, given: rea
   const summaries = patientSummaries(await recordsOf(data));
   const [a, b] = given.map((word) => summaries.find(({ name }) => name.includes(word)));
   const confirm = { do: 'confirm', switch: hidden(dialog, 'switch'), recordNumberLast4: b?.identifierLast4 ?? '' };
-  const again = await post(dialog, '/confirm', { ...confirm, birthDate: a?.birthDate ?? '' });
-  told.push(await post(dialog, '/confirm', { ...confirm, birthDate: b?.birthDate ?? '' }, json));
+  const again = await post(dialog, '/confirm', { ...confirm, round: '1', birthDate: a?.birthDate ?? '' });
+  told.push(await post(dialog, '/confirm', { ...confirm, round: '2', birthDate: b?.birthDate ?? '' }, json));
   const late = await post(page, '/ask', { reason: 'What?' }, json);
   return { page, answer, refusal, dialogs: [dialog, again], after: await show(), late, told };
 }
