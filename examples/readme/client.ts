@@ -1,11 +1,11 @@
 // One launch, one served call, one refused call: `node client.js STATE`, STATE being the folder of a development world.
-// #region client
 import { createAgent, openSession } from '@hmcp/agent';
 import { createTokenExchanger, smartClient } from '@hmcp/auth';
 import { explain } from '@hmcp/core';
 import { listProblems } from './server.js';
 import { audit, client, fhirServer, openBrowser, problemsUrl, pseudonymKey, redirectUri } from './settings.js';
 
+// #region client
 const smart = smartClient({ fhirServer, redirectUri, ...client });
 const grant = await smart.authorize({ launch: 'patient', scope: 'launch/patient patient/Condition.rs', open: openBrowser });
 

@@ -5,9 +5,9 @@ import { type Package, SCOPE, type SourceFile, type Workspace } from './workspac
 
 /** What a failing layering test shows beside its violations. */
 export const PICTURE = `
-  core ◄ auth ◄ { server, agent } ◄ { authorization-server*, clinic, context-manager** } ◄ cli ◄ examples
+  core ◄ auth ◄ { server, agent } ◄ { context-manager, authorization-server*, clinic } ◄ cli ◄ examples
     ▲
-    └─ audit ◄ { clinic, context-manager, cli }         * needs core + auth only   ** needs no agent
+    └─ audit ◄ { context-manager, clinic, cli }               * needs core + auth only
 
   Arrows never turn. server and agent never import each other. core imports no Node built-in except in ./request-scope.
   Packages reach each other only through \`exports\`. No circular import. Declared dependencies are the imported ones.`;
@@ -29,7 +29,7 @@ export const ALLOWED: Readonly<Record<string, { readonly ours: readonly string[]
     others: ['@modelcontextprotocol/server', 'jose', 'zod'],
   },
   cli: {
-    ours: ['core', 'auth', 'audit', 'server', 'agent', 'authorization-server', 'clinic', 'context-manager'],
+    ours: ['core', 'auth', 'audit', 'server', 'agent', 'context-manager', 'authorization-server', 'clinic'],
     others: ['@modelcontextprotocol/client', 'jose', 'zod'],
   },
   examples: {

@@ -110,11 +110,7 @@ describe('the vectors of decisions', () => {
           ? { verdict: 'ask', patient: decision.patient.patient }
           : decision.verdict === 'verify' || decision.context === undefined
             ? { verdict: decision.verdict }
-            : {
-                verdict: 'serve',
-                patient: decision.context.patient,
-                contextMethod: 'contextMethod' in decision ? decision.contextMethod : undefined,
-              };
+            : { verdict: 'serve', patient: decision.context.patient, contextMethod: decision.contextMethod };
     expect(said).toEqual(outcome);
   });
 });

@@ -13,6 +13,7 @@ import {
   type Participation,
   type PrepareParams,
   SessionFacts,
+  type SessionWork,
   type SwitchKind,
   Vote,
 } from '@hmcp/core';
@@ -61,6 +62,8 @@ export interface SessionParticipation extends Participation {
 }
 
 const LONGEST_PAUSE_MS = 5000;
+/** An effect under way may finish in this time; the manager waits five seconds. */
+const PATIENCE_MS = 4000;
 const MAX_SESSIONS = 1024;
 
 /**
@@ -79,6 +82,7 @@ class Participant implements SessionParticipation {
   readonly #manager: TrustedManager;
   readonly #client: ManagerClient;
   readonly #sessions = new Map<string, AttendedSession>();
+  #work: SessionWork | undefined;
   readonly #ending = new AbortController();
   readonly #loops = new Set<Promise<void>>();
 
@@ -105,6 +109,10 @@ class Participant implements SessionParticipation {
     session.left = false;
     this.#advance(session, epoch);
     this.#joinAgain(session);
+  }
+
+  serving(work: SessionWork): void {
+    this.#work = work;
   }
 
   async prepare(message: PrepareParams, manager: string): Promise<Vote> {
@@ -213,10 +221,11 @@ class Participant implements SessionParticipation {
     const { switchId, kind, expects, save } = pending;
     const asked = { sid, epoch, switchId, kind };
     if (expects === 'vote') {
-      const vote = await session.vote(switchId, () => this.#vote(session, asked));
+      const said = await session.vote(switchId, () => this.#vote(session, asked));
+      const vote = { ...said, inflight: said.inflight + (this.#work?.inflight({ iss: this.#manager.issuer, sid }, epoch) ?? 0) };
       this.#see(session, await this.#ask(MANAGER_METHODS.vote, { sid, switchId, ...vote }));
     } else if (expects === 'drained') {
-      const drained = await session.drain(switchId, () => this.#drain({ ...asked, save }));
+      const drained = await session.drain(switchId, () => this.#endWork({ ...asked, save }));
       this.#see(session, await this.#ask(MANAGER_METHODS.drained, { sid, switchId, ...drained }));
     }
   }
@@ -231,7 +240,10 @@ class Participant implements SessionParticipation {
   }
 
   #advance(session: AttendedSession, epoch: number): void {
-    if (session.advance(epoch)) outsideScope(() => this.#options.purge?.({ sid: session.sid, below: epoch }));
+    const { sid } = session;
+    if (!session.advance(epoch)) return;
+    this.#work?.learned({ iss: this.#manager.issuer, sid }, epoch);
+    outsideScope(() => this.#options.purge?.({ sid, below: epoch }));
   }
 
   /** The session a message of the manager is about, when the message is not of the past. */
@@ -256,6 +268,19 @@ class Participant implements SessionParticipation {
   async #drain({ sid, epoch, switchId, kind, save }: AskedSwitch & { readonly save: readonly string[] }): Promise<Drained> {
     const asked = { sid, epoch, switchId, kind, save };
     return Drained.parse((await outsideScope(async () => this.#options.drain?.(asked))) ?? {});
+  }
+
+  /** Where nobody pushes, nobody else ends what this process is serving: the agent saves first, then its requests end. */
+  async #endWork(asked: AskedSwitch & { readonly save: readonly string[] }): Promise<Drained> {
+    const drained = await this.#drain(asked);
+    const ended = await this.#work?.drain({ iss: this.#manager.issuer, sid: asked.sid }, asked.epoch, PATIENCE_MS);
+    if (ended === undefined) return drained;
+    return {
+      ...drained,
+      cancelled: drained.cancelled + ended.cancelled,
+      completed: drained.completed + ended.completed,
+      indeterminate: [...drained.indeterminate, ...ended.indeterminate].slice(0, 32),
+    };
   }
 
   async #ask(method: string, params: object): Promise<SessionFacts> {

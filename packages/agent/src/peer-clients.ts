@@ -95,10 +95,15 @@ export class PeerClients {
   }
 }
 
-/** Node only, so loaded only by those that have such a peer. The child gets no environment but the usual few variables. */
+/**
+ * Node only, so loaded only by those that have such a peer. The child gets no environment but the usual few variables, and
+ * `NODE_ENV`: what is refused in production is refused there too.
+ */
 async function pipeTo({ program, args = [] }: PeerCommand) {
-  const { StdioClientTransport } = await import('@modelcontextprotocol/client/stdio');
-  return new StdioClientTransport({ command: program, args: [...args], stderr: 'inherit' });
+  const { getDefaultEnvironment, StdioClientTransport } = await import('@modelcontextprotocol/client/stdio');
+  const { NODE_ENV } = process.env;
+  const env = { ...getDefaultEnvironment(), ...(NODE_ENV === undefined ? {} : { NODE_ENV }) };
+  return new StdioClientTransport({ command: program, args: [...args], env, stderr: 'inherit' });
 }
 
 async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {

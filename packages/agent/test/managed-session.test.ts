@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { openSession } from '../src/index.js';
 import type { BindingFault } from './support/sealed-peer.js';
 import { LABS, MANAGER, type SessionWorld, sessionWorld, TRUST_DOMAIN } from './support/session-world.js';
-import { ANN, BO, FHIR, listResults, observation, refusalOf } from './support/world.js';
+import { ANN, BO, FHIR, listResults, observation, refusalOf, verifiedToken } from './support/world.js';
 
 let bed: SessionWorld;
 beforeEach(async () => {
@@ -146,6 +146,15 @@ describe('a session with a manager', () => {
     expect([error.code, error.check, dropped]).toEqual([code, 'result', [code]]);
   });
 
+  test('a permit goes with the one call it was obtained for', async () => {
+    const session = await bed.open(ANN);
+    await session.act(async () => {
+      await session.call('labs', listResults, {}, { permit: 'pm_1' });
+      await session.call('labs', listResults, {});
+    });
+    expect(bed.labs.calls.map(({ envelope }) => envelope.permit)).toEqual(['pm_1', undefined]);
+  });
+
   test('closes at its manager', async () => {
     const session = await bed.open(ANN);
     await session.close();
@@ -272,7 +281,7 @@ describe('a middle agent in a session', () => {
       if (bed.labs.calls.length > 1) return undefined;
       const scope = new RequestScope({
         context: { fhirServer: FHIR, patient: seal.patient },
-        token: undefined,
+        token: verifiedToken(ANN, { expiresAt: bed.clock.now() / 1000 + 300, sid: seal.sid, audience: LABS }),
         accessToken: token,
         envelope: { ...envelope, permit: 'pm_of_the_caller' },
         by: LABS,
@@ -292,6 +301,7 @@ describe('a middle agent in a session', () => {
       return call();
     });
     expect([outer, inner]).toEqual([{ results: [observation(ANN)] }, { results: [observation(ANN)] }]);
+    expect(bed.exchanges.find(({ resource }) => resource === LABS)).toMatchObject({ lifeSeconds: 110 });
     const [second, third] = bed.labs.calls;
     expect(third?.envelope.intent).toEqual(second?.envelope.intent);
     expect(third?.seal).toMatchObject({ sid: second?.seal.sid, epoch: 1, pk: second?.seal.pk });
@@ -314,12 +324,12 @@ describe('a middle agent in a session', () => {
     expect(bed.labs.calls[1]?.envelope).not.toHaveProperty('permit');
   });
 
-  test('a handler longer than the renewal of seals is refused, and says so: 40901', async () => {
+  test('a handler longer than its own token is refused before anything is sent: 40302', async () => {
     const { inner } = await atHopTwo(async (call) => {
-      seconds(30 + 910);
+      seconds(301);
       return call();
     });
-    expect(inner).toMatchObject({ code: 40901 });
+    expect(inner).toMatchObject({ code: 40302, check: 'peer' });
     expect(bed.labs.calls).toHaveLength(1);
   });
 });

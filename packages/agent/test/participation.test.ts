@@ -62,6 +62,22 @@ const switchTo = (patient: string, more: { confirm?: typeof confirm } = {}) =>
   session.switchPatient({ authorize: async () => bed.grant(patient), confirm, ...more });
 const membersNow = async () => (await bed.store.read(sid()))?.members.map(({ clientId }) => clientId);
 
+test('a participant that pulls ends what its server is serving, and tells of it', async () => {
+  const work = {
+    inflight: vi.fn(() => 2),
+    drain: vi.fn(async () => ({ cancelled: 1, completed: 1, indeterminate: ['intent-7'] })),
+    learned: vi.fn(),
+  };
+  const part = take({ drain: () => ({ indeterminate: ['intent-3'] }) });
+  part.serving?.(work);
+  await part.join(sid());
+  expect(await switchTo(BO)).toMatchObject({ result: 'committed', indeterminate: ['intent-3', 'intent-7'] });
+  const here = { iss: MANAGER_ISSUER, sid: sid() };
+  expect(work.inflight).toHaveBeenCalledWith(here, 1);
+  expect(work.drain).toHaveBeenCalledExactlyOnceWith(here, 1, 4000);
+  await vi.waitFor(() => expect(work.learned).toHaveBeenLastCalledWith(here, 2));
+});
+
 describe.each(['pull', 'push'] as const)('a participant that is asked by %s', (delivery) => {
   const part = async (more: Partial<ParticipationOptions> = {}) => {
     const made = take({ delivery, ...more });

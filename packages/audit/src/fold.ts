@@ -21,6 +21,7 @@ const FOLDABLE: ReadonlySet<AuditEventName> = new Set([
   'notification.dropped',
   'hop.refused',
   'token.refused',
+  'switch.proposed',
 ]);
 
 interface Group {
@@ -36,7 +37,7 @@ interface Group {
 /**
  * Folds like refusals, so that a flood cannot fill the disk and hide what matters. A group is (event, check, code,
  * clientId, by). Its first 20 in a minute are written one by one; after that a refusal is written only when it is a
- * distinct one (other reason, subject, patient, tool, method, peer or hop than any before it), and the rest is counted
+ * distinct one (other reason, subject, patient, session, tool, method, peer or hop than any before it), and the rest is counted
  * into one record with `folded`, `since` and `until`. Pure: time is given, and summaries are collected, not pushed.
  * @see protocol section 8
  */
@@ -114,8 +115,8 @@ export class RefusalFold {
   }
 }
 
-function kindOf({ reason, issuer, subject, pk, tool, method, peer, hop }: AuditRecord): string {
-  return JSON.stringify([reason, issuer, subject, pk, tool, method, peer, hop]);
+function kindOf({ reason, issuer, subject, pk, sid, tool, method, peer, hop }: AuditRecord): string {
+  return JSON.stringify([reason, issuer, subject, pk, sid, tool, method, peer, hop]);
 }
 
 function summaryOf({ first, folded, since, until }: Group): AuditRecord & SinkFacts {

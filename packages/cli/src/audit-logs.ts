@@ -1,5 +1,5 @@
 import { open, readdir, stat } from 'node:fs/promises';
-import { basename, extname, join } from 'node:path';
+import { join } from 'node:path';
 import { type AuditVerification, type StoredRecord, verifyAudit } from '@hmcp/audit';
 
 /** Folder of the audit logs in a state folder; one `<party>.jsonl` each. */
@@ -48,9 +48,4 @@ async function isSqlite(file: string): Promise<boolean> {
   } finally {
     await handle.close();
   }
-}
-
-/** The party whose log a file is, by its name. */
-export function partyOf(file: string): string {
-  return basename(file, extname(file));
 }

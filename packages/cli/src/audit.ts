@@ -6,8 +6,8 @@ import { type CommandIo, EXIT, UsageError } from './command.js';
 const HELP = `hmcp audit verify FILE|FOLDER… [--json]
 
 Verifies audit logs from their first byte to their last: every record's hash over its exact bytes, then its place in the
-chain. A folder stands for its *.jsonl files and session stores (*.sqlite), a state folder for its own and those of its audit/.
-Reads only; logs in use are welcome.
+chain. A folder stands for its *.jsonl logs and *.sqlite session stores, a state folder also for those of its audit/. Reads
+only; logs in use are welcome.
 A chain without a witness cannot show that whole records were removed from the end of a log that was not closed.
 
   --json   one JSON line for each log

@@ -1,5 +1,6 @@
 import { parseArgs } from 'node:util';
 import { openSession, type SwitchReport } from '@hmcp/agent';
+import type { Grant } from '@hmcp/auth';
 import { readSessions, type Session } from '@hmcp/context-manager';
 import { explain, HmcpError } from '@hmcp/core';
 import { type CommandIo, EXIT, stateFolder, UsageError } from './command.js';
@@ -134,8 +135,14 @@ async function switchPatient({ facts, state, from, to, username, json }: Switch,
   const developer = await openDeveloper(facts, state, []);
   // With --json the one line on stdout is the outcome: the person is spoken to on stderr.
   const speak = json ? io.stderr : io.stdout;
+  const grants: Grant[] = [];
+  const launch = async (place: number): Promise<Grant> => {
+    const grant = await developer.launch(account, place);
+    grants.push(grant);
+    return grant;
+  };
   try {
-    const grant = await developer.launch(account, from);
+    const grant = await launch(from);
     const session = await openSession({
       agent: developer.agent,
       grant,
@@ -145,7 +152,7 @@ async function switchPatient({ facts, state, from, to, username, json }: Switch,
     speak.write(`Session ${session.sid ?? ''} is open, epoch ${session.epoch}.\n`);
     const lines = typedLines(io.stdin);
     const report = await session.switchPatient({
-      authorize: () => developer.launch(account, to),
+      authorize: () => launch(to),
       confirm: (dialog) => askAtTerminal(dialog, lines, speak),
     });
     if (json) io.stdout.write(`${JSON.stringify(outcome(session.sid, report))}\n`);
@@ -155,6 +162,8 @@ async function switchPatient({ facts, state, from, to, username, json }: Switch,
     if (refusal !== undefined) io.stderr.write(`${explain(refusal)}\n`);
     return EXIT.notice;
   } finally {
+    // The session is left to be looked at; nobody acts in it any more.
+    await Promise.all(grants.map((grant) => grant.revoke().catch(() => undefined)));
     await developer.close();
   }
 }

@@ -1,6 +1,7 @@
+import { basename, extname } from 'node:path';
 import { type BrokenAudit, plainText, type StoredRecord } from '@hmcp/audit';
 import { type AuditEventName, ERRORS, isHmcpErrorCode } from '@hmcp/core';
-import { auditLogsAt, partyOf, verifyLog } from './audit-logs.js';
+import { auditLogsAt, verifyLog } from './audit-logs.js';
 import { explainCode } from './explain-code.js';
 
 /** One decision and the party whose log it stands in. */
@@ -34,7 +35,7 @@ export async function readTrail(state: string, id: string): Promise<Trail> {
   const steps: Step[] = [];
   const tampered: BrokenAudit[] = [];
   for (const file of files) {
-    const party = partyOf(file);
+    const party = basename(file, extname(file));
     const verdict = await verifyLog(file, {
       onRecord: (record) => {
         const named = [record.intent, record.txn].filter((known) => known?.startsWith(id));

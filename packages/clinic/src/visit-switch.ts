@@ -1,6 +1,6 @@
 import type { Session, SwitchAnswer, SwitchDialog, SwitchReport } from '@hmcp/agent';
 import type { Grant } from '@hmcp/auth';
-import type { Banner } from './visit.js';
+import type { Banner } from './banner.js';
 
 /** Where a switch stands: a dialog waits for the person, or it has ended. */
 export type SwitchStep = { readonly dialog: SwitchDialog } | { readonly report: SwitchReport };

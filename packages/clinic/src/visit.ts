@@ -2,14 +2,9 @@ import { type Agent, openSession, type Session, type SwitchAnswer, type SwitchRe
 import { type Grant, SmartError } from '@hmcp/auth';
 import { HmcpError } from '@hmcp/core';
 import type * as z from 'zod';
+import type { Banner } from './banner.js';
 import { type Assessment, assess, draftOrder, listResults, signOrder } from './contracts.js';
 import { type SwitchStep, VisitSwitch } from './visit-switch.js';
-
-/** Who the person is on; shown on every page of a visit. */
-export interface Banner {
-  readonly name: string;
-  readonly birthDate: string;
-}
 
 /** What a visit is opened with. */
 export interface VisitOptions {

@@ -192,7 +192,6 @@ export function progress(session: Session, now: number, timing: Timing): Progres
   const { pending } = session;
   if (!pending) return undefined;
   if (now >= pending.deadline) return { can: 'abort', reason: 'deadline' };
-  if (pending.grantExpiresAt !== undefined && now >= pending.grantExpiresAt) return { can: 'abort', reason: 'authorization' };
   if (session.state === 'preparing') {
     const vetoed = Object.values(pending.votes).some((one) => one.vote === 'veto');
     if (vetoed && pending.parameters.kind !== 'close') return { can: 'abort', reason: 'vetoed' };
@@ -204,6 +203,8 @@ export function progress(session: Session, now: number, timing: Timing): Progres
     if (pending.confirmBy !== undefined && now >= pending.confirmBy) return { can: 'abort', reason: 'deadline' };
     return { can: 'wait', until: Math.min(pending.confirmBy ?? pending.deadline, pending.deadline) };
   }
+  // Until then the person's next call brings a grant of its own.
+  if (pending.grantExpiresAt !== undefined && now >= pending.grantExpiresAt) return { can: 'abort', reason: 'authorization' };
   const ends = session.permits.map((permit) => permit.expiresAt + timing.skewMs + 1).filter((end) => end > now);
   const all = followers(pending).every((clientId) => pending.drained[clientId] !== undefined);
   if (!all && pending.drainBy !== undefined && now < pending.drainBy) return { can: 'wait', until: pending.drainBy };

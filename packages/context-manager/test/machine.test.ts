@@ -243,9 +243,13 @@ describe('drain and commit', () => {
     expect(code(commit(row, given, at(200)))).toBe('same');
   });
 
-  it('a grant that ends while the dialog is open ends the switch', () => {
-    const row = next(begin(session(), to('B', { grantExpiresAt: at(1_000).now }), at()));
-    expect(outcomeOf(next(expire(row, at(1_000)) as never), 's1')).toMatchObject({ result: 'aborted', reason: 'authorization' });
+  it('a grant that ends before the commit ends the switch; while the dialog is open the next call brings its own', () => {
+    let row = next(begin(session(['reader', 'labs']), to('B', { grantExpiresAt: at(1_000).now }), at()));
+    row = next(ask(next(vote(row, { ...S1, clientId: 'labs', vote: accept }, at())), dialog(), at()));
+    expect(expire(row, at(60_000))).toBeUndefined();
+    row = next(answer(row, { ...right(), grantExpiresAt: at(61_000).now }, at(60_000)));
+    expect(expire(row, at(60_999))).toBeUndefined();
+    expect(outcomeOf(next(expire(row, at(61_000)) as never), 's1')).toMatchObject({ result: 'aborted', reason: 'authorization' });
   });
 
   it('undecided at the deadline means abort, also when draining', () => {

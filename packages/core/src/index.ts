@@ -54,7 +54,7 @@ export {
   type Retry,
 } from './errors.js';
 export { CLIENT_NOTIFICATIONS, controllingManager, type ManagerClient, type MethodClass, methodClass } from './method-class.js';
-export type { Participation } from './participation.js';
+export type { Participation, SessionWork } from './participation.js';
 export { namesAnotherPatient } from './patient-arguments.js';
 export { FhirId, keyedHash, PatientContext, type PatientIdentity, patientKey, samePatient } from './patient-context.js';
 export {

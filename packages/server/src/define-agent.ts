@@ -1,14 +1,7 @@
-import {
-  type AccessPolicy,
-  protectedResourceMetadata,
-  type TokenExchanger,
-  type TokenVerifier,
-  type TrustedManager,
-} from '@hmcp/auth';
+import type { AccessPolicy, TokenExchanger, TokenVerifier, TrustedManager } from '@hmcp/auth';
 import type { AuditSink, ContextMode, HeaderTransition, OperationTable, Participation, PermitAuthority } from '@hmcp/core';
 import type { Outbound } from '@hmcp/core/request-scope';
 import type { createMcpHandler, McpServerFactory } from '@modelcontextprotocol/server';
-import { fenceOf } from './fence.js';
 
 /** What a server tells its operators; fixed sentences, so that nothing of a request can get into a log. */
 export type ServerNotice =
@@ -108,23 +101,4 @@ export interface AgentDefinition {
 export function defineAgent(name: string, create: (env: AgentEnv) => HmcpHandler): AgentDefinition {
   if (!/^[a-z][a-z0-9-]{0,63}$/.test(name)) throw new TypeError('"name" of an agent must match [a-z][a-z0-9-]*');
   return { name, create };
-}
-
-/**
- * Checks a deployment before anything is served by it.
- * @throws {TypeError} naming the member that cannot be used, never its value
- * @see protocol section 9
- */
-export function checkEnv(env: AgentEnv): void {
-  const { resource, authorizationServers, verifier, pseudonymKey, transition, operations } = env;
-  protectedResourceMetadata({ resource, authorizationServers, scopesSupported: [] });
-  if (verifier.resource !== resource) throw new TypeError('"verifier" accepts tokens of another resource');
-  if (pseudonymKey === '') throw new TypeError('"pseudonymKey" is empty');
-  if (transition && !Number.isFinite(new Date(transition.until).getTime()))
-    throw new TypeError('"transition.until" must be a time in milliseconds');
-  fenceOf(env);
-  for (const kind of ['tools', 'resources', 'prompts', 'methods'] as const) {
-    const blank = Object.values(operations?.[kind] ?? {}).some(({ scope }) => scope.trim() === '');
-    if (blank) throw new TypeError(`"operations.${kind}" holds an operation without scope`);
-  }
 }

@@ -59,7 +59,7 @@ export class EpochMemory {
     }
     if (epoch > known.highest) {
       known.highest = epoch;
-      for (const work of [...known.live]) if (work.epoch < epoch) work.end();
+      for (const work of [...known.live]) if (work.epoch < epoch && known.live.delete(work)) work.end();
     }
     return known.highest;
   }

@@ -1,15 +1,17 @@
 import { AuthorityUnavailable, createSealVerifier, SealError, type SealVerifier } from '@hmcp/auth';
-import type { SealFact } from '@hmcp/core';
+import type { SealFact, SessionWork } from '@hmcp/core';
 import type { AgentEnv } from './define-agent.js';
 import { EffectLedger } from './effect-ledger.js';
 import { EpochMemory } from './epoch-memory.js';
 import type { HeldHere } from './permit-hold.js';
+import { sessionWork } from './session-work.js';
 
 /** What one deployment knows of sessions: its managers, the epochs it verified, the effects it caused. */
 export interface Fence {
   readonly managers: SealVerifier['managers'];
   readonly epochs: EpochMemory;
   readonly effects: EffectLedger;
+  readonly work: SessionWork;
   /** The permits held for requests being served. */
   readonly held: Map<string, HeldHere>;
   /** Milliseconds of a clock that is never set back. */
@@ -29,6 +31,7 @@ export function fenceOf(env: AgentEnv): Fence {
   if (fence === undefined) {
     fence = makeFence(env);
     fences.set(env, fence);
+    env.participation?.serving?.(fence.work);
   }
   return fence;
 }
@@ -41,6 +44,7 @@ function makeFence(env: AgentEnv): Fence {
     managers,
     epochs,
     effects: new EffectLedger(monotonic),
+    work: sessionWork(epochs),
     held: new Map(),
     monotonic,
     async verify(seal) {

@@ -129,7 +129,10 @@ export function auditUnavailable(error: unknown, id: unknown): Response {
  * @see protocol section 3
  */
 export function endStream(response: Response, left: number, over: AbortSignal, ended?: () => void): Response {
-  if (response.body === null) return response;
+  if (response.body === null) {
+    ended?.();
+    return response;
+  }
   const reader = response.body.getReader();
   let timer: NodeJS.Timeout | undefined;
   let isEnded = false;

@@ -247,7 +247,7 @@ class TransportGuard {
       const reason = 'cancelled by the caller';
       return makeDurable(this.#env, { ...opened.record, event: 'request.refused', outcome: 4, reason });
     }
-    if (opened.refused !== undefined) return this.#relay(message.id, opened.refused, opened.record);
+    if (opened.refused !== undefined) return this.#relay(message.id, opened.refused, opened.record, 'no permit was had');
     const { bound } = opened;
     this.#admit(message, inbound, bound, opened.record, () => opened.end());
     const shown = { ...message, params: handlerParams(params, inbound.operation, context) };
@@ -257,10 +257,10 @@ class TransportGuard {
   }
 
   /** A refusal that another party made, or that was made for it: as it came. */
-  async #relay(id: Id, refusal: HmcpError, record: RecordBase): Promise<void> {
+  async #relay(id: Id, refusal: HmcpError, record: RecordBase, reason: string): Promise<void> {
     const { code, check, data } = refusal;
     const own = data.by === this.#env.resource;
-    const said = own ? { reason: refusal.reason } : { peer: data.by, reason: 'the context manager refused' };
+    const said = own ? { reason: refusal.reason ?? reason } : { peer: data.by, reason };
     await makeDurable(this.#env, { ...record, ...said, event: 'request.refused', outcome: 4, code, check });
     await this.#answer(id, wireError(refusal));
   }
@@ -271,7 +271,7 @@ class TransportGuard {
     try {
       answer = await answerManager(inbound, this.#env);
     } catch (error) {
-      if (error instanceof HmcpError) return this.#relay(id, error, record);
+      if (error instanceof HmcpError) return this.#relay(id, error, record, 'the participation refused');
       throw error;
     }
     const described = { ...record, ...answer.said };

@@ -4,7 +4,8 @@ import { createMcpHandler, isLegacyRequest, type McpServerFactory } from '@model
 import type { Inbound } from './admission.js';
 import { intentOf, publicAuthInfo } from './admitted.js';
 import { describe, makeDurable } from './audit.js';
-import { type AgentEnv, checkEnv, type HmcpHandler } from './define-agent.js';
+import { checkEnv } from './check-env.js';
+import type { AgentEnv, HmcpHandler } from './define-agent.js';
 import { behindGate, type Exchange } from './exchange.js';
 import { fenceOf } from './fence.js';
 import { auditUnavailable, endStream, jsonRpc, type Passed, passGate, scopeChallenge } from './gate.js';

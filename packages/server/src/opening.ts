@@ -4,7 +4,7 @@ import { atExpiry, type Bound, bind } from './admitted.js';
 import type { RecordBase } from './audit.js';
 import type { AgentEnv } from './define-agent.js';
 import { allowEffects } from './effects.js';
-import { obtainPermit, permitOperation } from './permit-hold.js';
+import { obtainPermit, permitOperation } from './obtain-permit.js';
 
 /** A request whose handler may run, or why it may not after all. */
 export interface Opened {

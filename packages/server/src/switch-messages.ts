@@ -3,6 +3,7 @@ import {
   DecidedParams,
   Drained,
   DrainParams,
+  HmcpError,
   PARTICIPANT_METHODS,
   type Participation,
   PrepareParams,
@@ -12,7 +13,6 @@ import {
 import type { Inbound } from './admission.js';
 import type { RecordBase } from './audit.js';
 import type { AgentEnv } from './define-agent.js';
-import type { LiveRequest, SessionKey } from './epoch-memory.js';
 import { fenceOf } from './fence.js';
 import type { Json } from './message.js';
 
@@ -27,7 +27,7 @@ const DRAIN_MS = 4000;
 /**
  * Answers what a trusted manager says to this process as a participant, never by way of the factory's server. What the requests
  * being served add is added here: how many there are, which were ended, which effects nobody can tell yet.
- * @throws {HmcpError} the participation's own refusal
+ * @throws {HmcpError} the participation's own refusal; 50301 when it failed
  * @see protocol section 6
  */
 export async function answerManager({ method, token, params }: Inbound, env: AgentEnv): Promise<SwitchAnswer> {
@@ -38,18 +38,33 @@ export async function answerManager({ method, token, params }: Inbound, env: Age
     return { refusal: { kind: 'context', code: 40303, check: 'operation', reason }, said: {} };
   }
   const { _meta, ...message } = params;
+  try {
+    return await answer(method, message, { manager: manager.issuer, participation, env });
+  } catch (error) {
+    if (error instanceof HmcpError) throw error;
+    throw new HmcpError(50301, { by: env.resource, hop: token.hop, check: 'session' }, { reason: 'the participation failed' });
+  }
+}
+
+interface Told {
+  readonly manager: string;
+  readonly participation: Participation;
+  readonly env: AgentEnv;
+}
+
+async function answer(method: string, message: Json, { manager, participation, env }: Told): Promise<SwitchAnswer> {
   switch (method) {
     case PARTICIPANT_METHODS.prepare: {
       const asked = PrepareParams.safeParse(message);
-      return asked.success ? prepare(asked.data, manager.issuer, participation, env) : unreadable();
+      return asked.success ? prepare(asked.data, manager, participation, env) : unreadable();
     }
     case PARTICIPANT_METHODS.drain: {
       const asked = DrainParams.safeParse(message);
-      return asked.success ? drain(asked.data, manager.issuer, participation, env) : unreadable();
+      return asked.success ? drain(asked.data, manager, participation, env) : unreadable();
     }
     default: {
       const told = DecidedParams.safeParse(message);
-      return told.success ? decided(told.data, manager.issuer, participation, env) : unreadable();
+      return told.success ? decided(told.data, manager, participation, env) : unreadable();
     }
   }
 }
@@ -62,18 +77,18 @@ function unreadable(): SwitchAnswer {
 async function prepare(asked: PrepareParams, iss: string, participation: Participation, env: AgentEnv): Promise<SwitchAnswer> {
   const { sid, epoch, switchId } = asked;
   const vote = Vote.parse(await participation.prepare(asked, iss));
-  const inflight = vote.inflight + fenceOf(env).epochs.requests({ iss, sid }, epoch).length;
+  const inflight = vote.inflight + fenceOf(env).work.inflight({ iss, sid }, epoch);
   return { result: { ...vote, inflight }, said: { sid, epoch, switchId, vote: vote.vote } };
 }
 
 async function drain(asked: DrainParams, iss: string, participation: Participation, env: AgentEnv): Promise<SwitchAnswer> {
   const { sid, epoch, switchId, deadline } = asked;
-  const { monotonic, epochs } = fenceOf(env);
+  const { monotonic, work } = fenceOf(env);
   const begun = monotonic();
   const patience = Math.min(deadline - (env.now ?? Date.now)(), DRAIN_MS);
   const saved = Drained.parse(await participation.drain(asked, iss));
   const left = Math.max(patience - (monotonic() - begun), 0);
-  const own = await drainRequests(epochs.requests({ iss, sid }, epoch), left);
+  const own = await work.drain({ iss, sid }, epoch, left);
   const result = {
     saved: saved.saved,
     cancelled: saved.cancelled + own.cancelled,
@@ -85,34 +100,8 @@ async function drain(asked: DrainParams, iss: string, participation: Participati
 
 async function decided(told: DecidedParams, iss: string, participation: Participation, env: AgentEnv): Promise<SwitchAnswer> {
   const { sid, epoch, switchId } = told;
-  const session: SessionKey = { iss, sid };
   await participation.decided(told, iss);
   // A manager that can be believed about seals can be believed about its epoch: what is below it ends now.
-  fenceOf(env).epochs.learn(session, epoch);
+  fenceOf(env).work.learned({ iss, sid }, epoch);
   return { result: {}, said: { sid, epoch, switchId } };
-}
-
-async function drainRequests(
-  requests: readonly LiveRequest[],
-  patience: number,
-): Promise<Pick<Drained, 'cancelled' | 'completed' | 'indeterminate'>> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<'late'>((resolve) => {
-    timer = setTimeout(resolve, patience, 'late');
-    timer.unref();
-  });
-  const ended = requests.map(async (request) => {
-    const wasBusy = request.busy();
-    const how = await Promise.race([request.drain(), late]);
-    const known = how !== 'late' ? how : wasBusy ? 'completed' : 'cancelled';
-    return { intent: request.intent, how: request.busy() ? ('indeterminate' as const) : known };
-  });
-  const found = await Promise.all(ended);
-  clearTimeout(timer);
-  const those = (which: 'cancelled' | 'completed' | 'indeterminate') => found.filter(({ how }) => how === which);
-  return {
-    cancelled: those('cancelled').length,
-    completed: those('completed').length,
-    indeterminate: those('indeterminate').map(({ intent }) => intent),
-  };
 }

@@ -1,3 +1,4 @@
+import { PARTICIPANT_METHODS } from '@hmcp/core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Carrier, inProcess, overHttp, overStdio, type Reply } from './support/carriers.js';
 import { SURFACES, type Surface } from './support/surfaces.js';
@@ -139,6 +140,16 @@ describe.each(CARRIERS)('%s', (_name, make) => {
       notifications: { resourceSubscriptions: ['chart://current'] },
     });
     expect((await carrier.report()).records).toMatchObject([{ event: 'request.served', method: 'subscriptions/listen' }]);
+  });
+
+  test.each(Object.values(PARTICIPANT_METHODS))('%s is a manager’s to say, and never the factory’s to answer', async (method) => {
+    for (const who of ['own', 'narrow'] as const) {
+      const answer = await carrier.ask(method, { sid: 'ctx_1', _meta: envelope(ANN) }, who);
+      const { reached, records } = await carrier.report();
+      expect(answer.error).toMatchObject({ code: 40301, data: { check: 'session', retry: 'never' } });
+      expectNothingSaid(answer, reached);
+      expect(records).toMatchObject([{ event: 'request.refused', code: 40301, check: 'session', method }]);
+    }
   });
 
   test('nothing escapes', async () => {

@@ -80,6 +80,12 @@ describe('the table of methods', () => {
     expect(methodClass(method)).toBe(expected);
   });
 
+  test('has a class for what a manager says during a switch: these three, and nothing that looks like them', () => {
+    for (const said of ['prepare', 'drain', 'decided']) expect(methodClass(`dev.hmcp/context.${said}`)).toBe('switch');
+    for (const said of ['Prepare', 'prepare ', 'join', 'permit', ''])
+      expect(methodClass(`dev.hmcp/context.${said}`)).toBe('context');
+  });
+
   test('accepts exactly the notifications a client may send', () => {
     const accepted = Object.entries(NOTIFICATIONS).filter(([, from]) => from === 'from the client' || from === 'both');
     expect([...CLIENT_NOTIFICATIONS].sort()).toEqual(accepted.map(([method]) => method).sort());

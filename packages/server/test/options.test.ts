@@ -16,16 +16,16 @@ const ENV: Reasons<AgentEnv> = {
   policyTimeoutMs: 'late means no',
   tokens: 'without it the handler reads nothing',
   outbound: 'without it the handler calls nobody',
+  managers: 'with none, no seal proves anything; with any, effects need a seal and a permit',
+  permits: 'without it no effect of a session is caused',
+  participation: 'without it a manager is refused',
   transition: 'for listed clients, to read, until a date; the policy is still asked',
   unverifiable: 'says what happens to what nobody can check; everything checkable is checked',
   allowedOrigins: 'lets a browser call; it still needs a token',
   log: 'only told to operators',
   now: 'a clock for tests; tokens are verified by the clock of the verifier',
-  managers: 'whose seals are believed; without any, a sealed envelope is refused',
-  permits: 'without it, effects inside a session are refused',
-  participation: 'without it, a manager’s messages are refused',
-  monotonic: 'a clock for tests; permits are the shorter of this and the manager’s',
-  fetch: 'the network of the handler’s own FHIR client',
+  monotonic: 'a clock for tests; permits are timed by it, never beyond 10 s',
+  fetch: 'the network of the handler’s own FHIR client, and of the keys of managers',
 };
 
 const SERVE: Reasons<ServeOptions> = {

@@ -1,7 +1,11 @@
 import { META, SealClaims } from '@hmcp/core';
+import type { Transport } from '@modelcontextprotocol/server';
 import { decodeJwt, SignJWT } from 'jose';
 import { describe, expect, test } from 'vitest';
+import { fenceOf } from '../src/fence.js';
+import { guardTransport } from '../src/guard.js';
 import { serve } from '../src/index.js';
+import { Declarations } from '../src/operations.js';
 import { held } from './support/labs.js';
 import { facts, MANAGER, PK, SID, sealed, signer, trusted, ward } from './support/ward.js';
 import { ask, request } from './support/wire.js';
@@ -318,6 +322,7 @@ describe('the epoch fence', () => {
     await w.call('read', { token, seal: await w.seal({ epoch: 2 }), more: { intent: { id: 'i', epoch: 2 } } });
     go.release();
     expect((await late).error).toMatchObject({ code: 40901, data: { check: 'epoch' } });
+    expect(w.audit.last).toMatchObject({ event: 'request.refused', reason: 'the epoch of the seal has passed' });
   });
 
   test('ends a listen stream', async () => {
@@ -327,8 +332,58 @@ describe('the epoch fence', () => {
     const stream = ask(w.handler, 'subscriptions/listen', params, { token: w.own, headers });
     await until(() => w.audit.records.length > 0);
     expect(w.audit.of('request.served')).toMatchObject([{ method: 'subscriptions/listen', sid: SID, epoch: 1, pk: PK }]);
+    let ended = false;
+    void stream.then(() => {
+      ended = true;
+    });
+    await w.call('read');
+    expect(ended).toBe(false);
     await w.call('read', { seal: await w.seal({ epoch: 2 }), more: { intent: { id: 'i', epoch: 2 } } });
     expect((await stream).text).toContain('acknowledged');
+  });
+
+  test('ends listening and subscriptions on a pipe', async () => {
+    const operations = { resources: { 'chart://current': { scope: 'patient/Observation.rs' } } };
+    const w = await ward({}, { operations });
+    const { epochs } = fenceOf(w.env);
+    const sent: Record<string, unknown>[] = [];
+    const delivered: Record<string, unknown>[] = [];
+    const pipe: Transport = guardTransport(
+      { start: async () => {}, close: async () => {}, send: async (message) => void sent.push({ ...message }) },
+      { env: w.env, declarations: () => new Declarations(operations) },
+    );
+    pipe.onmessage = (message) => void delivered.push({ ...message });
+    const _meta = { ...sealed(await w.seal()), [META.authorization]: w.own };
+    const send = (id: number, method: string, params: object) =>
+      pipe.onmessage?.({ jsonrpc: '2.0', id, method, params: { ...params, _meta } });
+    const updated = () =>
+      pipe.send({ jsonrpc: '2.0', method: 'notifications/resources/updated', params: { uri: 'chart://current' } });
+
+    send(1, 'resources/subscribe', { uri: 'chart://current' });
+    await until(() => delivered.length > 0);
+    await updated();
+    expect(sent).toEqual([]);
+    await pipe.send({ jsonrpc: '2.0', id: 1, result: {} });
+    await updated();
+    expect(sent).toMatchObject([{ id: 1 }, { method: 'notifications/resources/updated' }]);
+
+    send(2, 'subscriptions/listen', { notifications: { resourceSubscriptions: ['chart://current'] } });
+    await until(() => delivered.length > 1);
+    // The third is decided while the epoch passes.
+    const durable = held();
+    w.audit.hold = durable.promise;
+    send(3, 'subscriptions/listen', { notifications: { resourceSubscriptions: ['chart://current'] } });
+    await until(() => w.audit.waiting > 0);
+    epochs.learn({ iss: MANAGER, sid: SID }, 2);
+    durable.release();
+    await until(() => delivered.length > 4);
+    expect(delivered.slice(2)).toMatchObject([
+      { method: 'notifications/cancelled', params: { requestId: 2 } },
+      { method: 'subscriptions/listen', id: 3 },
+      { method: 'notifications/cancelled', params: { requestId: 3 } },
+    ]);
+    await updated();
+    expect(sent).toHaveLength(2);
   });
 
   test('keeps what is remembered until 60 s after its last use', async () => {

@@ -131,6 +131,7 @@ export async function sessionWorld(
   const grants = new Map<string, TestGrant>();
   const exchanges: ExchangeRequest[] = [];
   const dead = new Set<string>();
+  const issued = new Map<string, { accessToken: string; scope: string; expiresAt: number }>();
   let serial = 0;
 
   const mint = (claims: Readonly<Record<string, unknown>>): Promise<string> => {
@@ -145,7 +146,8 @@ export async function sessionWorld(
       exchanges.push(request);
       const { subjectToken, resource, scope } = request;
       if (dead.has(subjectToken)) throw new ExchangeRefused('invalid_grant');
-      const expiresAt = Math.floor(clock.now() / 1000) + 120;
+      // The longest exchange a server may be configured for.
+      const expiresAt = Math.floor(clock.now() / 1000) + 300;
       if (resource !== MANAGER) return { accessToken: `for ${resource} from ${subjectToken}`, scope, expiresAt };
       const grant = grants.get(subjectToken) ?? grants.get(subjectToken.split(' from ')[1] ?? '');
       if (grant === undefined) throw new ExchangeRefused('invalid_grant');
@@ -162,7 +164,13 @@ export async function sessionWorld(
         ...(direct ? {} : { act: { sub: clientId } }),
         __hmcp: { v: 1, chain, ...(request.sid === undefined ? {} : { sid: request.sid }) },
       };
-      return { accessToken: await mint(claims), scope, expiresAt };
+      // As an exchanger does: the same token again, while it lives long enough.
+      const key = JSON.stringify([clientId, subjectToken, scope, request.sid]);
+      const known = issued.get(key);
+      if (known !== undefined && known.expiresAt > expiresAt - 60) return known;
+      const token = { accessToken: await mint(claims), scope, expiresAt };
+      issued.set(key, token);
+      return token;
     },
   });
 
@@ -267,8 +275,12 @@ export async function sessionWorld(
     another,
     credentials: (clientId) => ({
       token: async ({ scope }) => {
-        const accessToken = await mint({ sub: clientId, client_id: clientId, scope });
-        return { accessToken, scope, expiresAt: clock.now() / 1000 + 300 };
+        const expiresAt = Math.floor(clock.now() / 1000) + 300;
+        const known = issued.get(clientId);
+        if (known !== undefined && known.expiresAt > expiresAt - 60) return known;
+        const token = { accessToken: await mint({ sub: clientId, client_id: clientId, scope }), scope, expiresAt };
+        issued.set(clientId, token);
+        return token;
       },
     }),
     restart: async () => {

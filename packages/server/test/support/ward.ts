@@ -168,7 +168,8 @@ export async function ward(doing: WardDoing = {}, more: Partial<AgentEnv> = {}):
   const w = world({ managers: [trusted(seals)], permits, now, ...more });
   const ran: string[] = [];
   const handler = createHmcpHandler(() => {
-    const server = new McpServer({ name: 'ward', version: '1' }, { capabilities: {} });
+    const server = new McpServer({ name: 'ward', version: '1' }, { capabilities: { resources: { subscribe: true } } });
+    server.registerResource('current', 'chart://current', {}, () => ({ contents: [] }));
     patientTool(server, readNotes, async (_, context) => {
       ran.push('read');
       return { found: ((await doing.read?.(context)) ?? []) as Record<string, unknown>[] };

@@ -70,9 +70,12 @@ export class MemoryAudit implements AuditSink {
   failing = false;
   /** Awaited before a record counts as durable. */
   hold: Promise<void> | undefined;
+  /** How many records came while something was held. */
+  waiting = 0;
 
   async append(record: AuditRecord): Promise<void> {
     if (this.failing) throw new Error(`no space left on /var/audit/${SECRET}`);
+    if (this.hold !== undefined) this.waiting += 1;
     await this.hold;
     this.records.push(record);
   }
