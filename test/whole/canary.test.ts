@@ -117,7 +117,10 @@ describe('canaries in every field of two charts', () => {
     const data = join(folder, 'records');
     await canaries.writePeople(data);
 
+    // Side by side: a story, and a world of its own to call.
     const story = start([STORY, '--json', '--keep', '--data', data], { env: { TMPDIR: folder } });
+    const [state, capture] = [join(folder, 'state'), join(folder, 'capture.jsonl')];
+    const world = start([RECORDING_WORLD, data, state, capture]);
     await story.line('"type":"done"');
     quiet.titles.push(await titlesOf(story));
     const told = await story.stop('SIGINT');
@@ -127,8 +130,6 @@ describe('canaries in every field of two charts', () => {
     const kept = (await readdir(folder)).find((name) => name.startsWith('hmcp-story-')) ?? '';
     quiet.states.push(...(await filesOf(join(folder, kept))));
 
-    const [state, capture] = [join(folder, 'state'), join(folder, 'capture.jsonl')];
-    const world = start([RECORDING_WORLD, data, state, capture]);
     try {
       const ready = JSON.parse(await world.line('"type":"ready"')) as Ready;
       const call = (...argv: string[]) => hmcp('call', ...argv, '--state', state);

@@ -258,7 +258,7 @@ describe.skipIf(!hasBrowser)(
       throw new Error(`nothing that reads "${label}" can be reached by Tab`);
     }
 
-    it.each([
+    it.concurrent.each([
       ['wide', 1024],
       ['narrow', 360],
     ])('leads from sign-in to answer, refusal, draft, switch, signature and close by keyboard alone, without an accessibility violation (%s)', async (name, width) => {

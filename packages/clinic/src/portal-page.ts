@@ -16,8 +16,8 @@ export interface PortalView {
   /** What the person asked. */
   readonly reason?: string | undefined;
   readonly assessment?: Assessment | undefined;
-  /** Handle of an order that was drafted just now. */
-  readonly drafted?: string | undefined;
+  /** An order that was drafted just now, in the person's words. */
+  readonly drafted?: { readonly handle: string; readonly text: string } | undefined;
   /** Why there is no answer; `failed` when that is no refusal. */
   readonly refusal?: HmcpError | 'failed' | undefined;
 }
@@ -110,9 +110,9 @@ function order({ page }: Pick<Visit, 'page'>): string {
 <input id="text" name="text" maxlength="500" required autocomplete="off"><button>Draft, without signing</button></form>`;
 }
 
-function draftMade(draft: string, page: string): string {
-  return `<section class="finding"><h1 tabindex="-1" autofocus>Drafted, not signed</h1><p>It is an order only once it is signed.</p>
-<form method="post" action="/sign"><input type="hidden" name="page" value="${text(page)}"><input type="hidden" name="draft" value="${text(draft)}">
+function draftMade({ handle, text: words }: NonNullable<PortalView['drafted']>, page: string): string {
+  return `<section class="finding"><h1 tabindex="-1" autofocus>Drafted, not signed</h1><p><strong>${text(words)}</strong></p><p>It is an order only once it is signed.</p>
+<form method="post" action="/sign"><input type="hidden" name="page" value="${text(page)}"><input type="hidden" name="draft" value="${text(handle)}">
 <button class="main">Sign this order</button></form></section>`;
 }
 

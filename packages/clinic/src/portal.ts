@@ -246,11 +246,7 @@ class Portal {
     try {
       if (path === '/results') return jsonAnswer(200, await visit.results(field('laboratory')));
       if (path === '/draft')
-        return this.#drafted(
-          visit,
-          await visit.draft({ kind: field('kind') === 'medication' ? 'medication' : 'service', text: field('text') }),
-          json,
-        );
+        return await this.#drafted(visit, field('kind') === 'medication' ? 'medication' : 'service', field('text'), json);
       if (path === '/sign') return this.#signed(visit, await visit.sign(field('draft')), json);
       const assessment = await visit.ask({ reason, laboratory: form.get('laboratory') || undefined });
       return json ? jsonAnswer(200, assessment) : page(200, portalPage({ visit, reason, assessment }));
@@ -266,8 +262,9 @@ class Portal {
     }
   }
 
-  #drafted(visit: Visit, drafted: { draft: string }, json: boolean): Answer {
-    return json ? jsonAnswer(200, drafted) : page(200, portalPage({ visit, drafted: drafted.draft }));
+  async #drafted(visit: Visit, kind: 'medication' | 'service', text: string, json: boolean): Promise<Answer> {
+    const drafted = await visit.draft({ kind, text });
+    return json ? jsonAnswer(200, drafted) : page(200, portalPage({ visit, drafted: { handle: drafted.draft, text } }));
   }
 
   #signed(visit: Visit, signed: { order: string }, json: boolean): Answer {
