@@ -34,9 +34,8 @@ export class Visit {
   #page: string = crypto.randomUUID();
   #banner: Banner;
   #switching: VisitSwitch | undefined;
-  readonly #sessions: Session[] = [];
   #grant: Grant;
-  #session: Session;
+  readonly #session: Session;
   /** Epoch of the session that the chart shown is of. */
   #epoch: number;
   /** What the last switch goes to, while its end is not known. */
@@ -50,12 +49,13 @@ export class Visit {
     this.#now = options.now ?? Date.now;
     this.#session = session;
     this.#epoch = session.epoch;
-    this.#sessions.push(session);
   }
 
   /** @throws {HmcpError} 42801 when the grant names no patient; with a manager, its refusal */
   static async open(options: VisitOptions): Promise<Visit> {
-    return new Visit(options, await openVisitSession(options, options.grant));
+    const { agent, grant, manager, participants } = options;
+    const managed = manager === undefined ? {} : { manager, participants };
+    return new Visit(options, await openSession({ agent, grant, ...managed }));
   }
 
   /** Whom the person is on. */
@@ -78,7 +78,7 @@ export class Visit {
     return this.#switching;
   }
 
-  /** The session of this visit now. */
+  /** The session of this visit. */
   get session(): Session {
     return this.#session;
   }
@@ -167,12 +167,12 @@ export class Visit {
 
   /** Ends the visit: calls under way are settled, the grant is revoked where that is possible. Never throws. */
   async close(): Promise<void> {
-    await Promise.all(this.#sessions.map((session) => session.close()));
+    await this.#session.close();
     this.#follow();
     await this.#grant.revoke().catch(() => undefined);
   }
 
-  /** A new token of the same grant and the same patient; calls under way keep the session they began in. Never during a switch. */
+  /** A new token of the same grant and the same patient; calls under way keep theirs. Never during a switch. */
   async #renew(): Promise<void> {
     const isDue = this.#grant.expiresAt * 1000 - this.#now() <= RENEW_SECONDS * 1000;
     if (isDue && this.#switching === undefined) {
@@ -191,16 +191,8 @@ export class Visit {
       if (error instanceof SmartError) throw new VisitEnded('the sign-in has ended');
       throw error;
     }
-    const session = await openVisitSession(this.#options, renewed);
-    if (this.#grant !== grant) return session.close();
-    this.#sessions.push(session);
-    this.#session = session;
-    this.#epoch = session.epoch;
+    if (this.#grant !== grant) return;
+    this.#session.renew(renewed);
     this.#grant = renewed;
-    this.#next = undefined;
   }
-}
-
-function openVisitSession({ agent, manager, participants }: VisitOptions, grant: Grant): Promise<Session> {
-  return openSession({ agent, grant, ...(manager === undefined ? {} : { manager, participants }) });
 }
