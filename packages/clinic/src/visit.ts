@@ -37,11 +37,9 @@ export class Visit {
   #page: string = crypto.randomUUID();
   #banner: Banner;
   #grant: Grant;
-  #session: Session;
+  readonly #session: Session;
   /** Of the session, where banner and page stand. */
   #epoch: number;
-  /** Sessions of grants that were renewed since; what was asked in them may still be under way. */
-  #earlier: Session[] = [];
   #switching: VisitSwitch | undefined;
   /** A switch nobody could say the end of. */
   #unknown: VisitSwitch | undefined;
@@ -86,7 +84,7 @@ export class Visit {
     return this.#switching;
   }
 
-  /** The session of this visit now. */
+  /** The session of this visit. */
   get session(): Session {
     return this.#session;
   }
@@ -123,8 +121,6 @@ export class Visit {
     return this.#inTurn(async () => {
       await this.#switching?.stop();
       await this.look();
-      // Answers of the patient before must not come after the switch, whichever session they were asked in.
-      await this.#closeEarlier();
       const settle = (report: SwitchReport): void => this.#settle(switching, report);
       const switching: VisitSwitch = new VisitSwitch({ session: this.#session, grant, banner, settle });
       this.#switching = switching;
@@ -172,17 +168,10 @@ export class Visit {
   async #close(): Promise<void> {
     const switching = this.#switching;
     if (switching !== undefined) await Promise.race([switching.stop(), later(CLOSING_WAIT_MS)]);
-    await this.#closeEarlier();
     await this.#session.close();
     // Of a switch nobody can say the end of, both grants are ended; of any other, the session has ended one already.
     const open = [this.#unknown, this.#switching].flatMap((one) => (one === undefined ? [] : [one.grant]));
     await Promise.all([this.#grant, ...open].map((grant) => grant.revoke().catch(() => undefined)));
-  }
-
-  async #closeEarlier(): Promise<void> {
-    const earlier = this.#earlier;
-    this.#earlier = [];
-    await Promise.all(earlier.map((session) => session.close()));
   }
 
   /** What was asked on the chart that is open is asked about it, and answered while it is open, or not at all. */
@@ -199,7 +188,7 @@ export class Visit {
     return new HmcpError(40901, { by: this.#options.agent.by, check }, { reason: 'the visit went on, or may have' });
   }
 
-  /** A new token of the same grant and the same patient; calls under way keep the session they began in. */
+  /** A new token of the same grant and the same patient; calls under way keep theirs. */
   #renew(): Promise<void> {
     if (!this.#due()) return Promise.resolve();
     return this.#inTurn(async () => {
@@ -211,14 +200,11 @@ export class Visit {
         if (error instanceof SmartError) throw new VisitEnded('the sign-in has ended');
         throw error;
       }
-      const session = await openVisitSession(this.#options, renewed);
       if (this.#closing !== undefined) {
-        await Promise.all([session.close(), renewed.revoke().catch(() => undefined)]);
+        await renewed.revoke().catch(() => undefined);
         return;
       }
-      this.#earlier.push(this.#session);
-      this.#session = session;
-      this.#epoch = session.epoch;
+      this.#session.renew(renewed);
       this.#grant = renewed;
     });
   }

@@ -220,6 +220,16 @@ describe('a visit that goes to another patient', () => {
     expect([visit.banner, calls.tokens]).toEqual([banner, ['token-3600']]);
   });
 
+  it('stays in its session when its grant is renewed, so that drafts of that session can still be signed', async () => {
+    const visit = await open(
+      grantOf(60, async () => grantOf(3600)),
+      agentOf(),
+    );
+    const { session } = visit;
+    await visit.ask({ reason });
+    expect(visit.session).toBe(session);
+  });
+
   it('renews once for questions asked at the same time', async () => {
     const calls = agentOf();
     let renewals = 0;
