@@ -1,5 +1,5 @@
 import type { Grant } from '@hmcp/auth';
-import { HmcpError, type HmcpErrorCode, PatientContext, type PatientTool } from '@hmcp/core';
+import { HmcpError, type HmcpErrorCode, PatientContext, type PatientTool, samePatient } from '@hmcp/core';
 import { currentScope, outsideScope, type RequestScope } from '@hmcp/core/request-scope';
 import type * as z from 'zod';
 import type { Agent, CallOptions } from './agent.js';
@@ -47,6 +47,11 @@ export interface Session {
    * @see protocol section 6
    */
   switchPatient(request: SwitchRequest): Promise<SwitchReport>;
+  /**
+   * Goes on with a renewed grant of the same person, client and patient, in the same session and epoch. Calls under way keep theirs.
+   * @throws {HmcpError} 40903 `check: "session"` for any other grant; 40902 while a switch is under way; 41001
+   */
+  renew(grant: Grant): void;
   /** Ends the session: calls under way are settled with 40901, later ones refused with 41001. The grant is not revoked. */
   close(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
@@ -177,6 +182,17 @@ class PatientSession implements Session {
     }
   }
 
+  renew(grant: Grant): void {
+    if (this.#closed) throw this.#refuse(41001, 'session', 'the session is closed');
+    if (this.#switching !== undefined) throw this.#refuse(40902, 'session', 'a switch is under way');
+    const { context, grant: before } = this.#stay;
+    const named = contextOf(grant);
+    const same = named !== undefined && samePatient(named, context) && named.encounter === context.encounter;
+    if (!same || !this.#sameOwner(grant, before))
+      throw this.#refuse(40903, 'session', 'the grant is of another person, client, server or patient');
+    this.#stay = { ...this.#stay, grant };
+  }
+
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
@@ -202,7 +218,7 @@ class PatientSession implements Session {
     await this.#known();
     if (this.#managed !== undefined && this.#stay === stay && stay.seal === undefined) {
       const seal = await this.#managed.seal(stay);
-      if (this.#stay === stay) this.#stay = { ...stay, seal };
+      if (this.#stay.epoch === stay.epoch) this.#stay = { ...this.#stay, seal };
     }
     // What was meant for the patient before is not done for the next.
     if (this.#stay.epoch !== stay.epoch) throw this.#refuse(40901, 'epoch', 'the session went on before the call began');
@@ -277,7 +293,7 @@ class PatientSession implements Session {
     const stay = this.#stay;
     if (this.#managed === undefined || seal === undefined) return;
     const checked = await this.#managed.checked(seal, stay).catch(() => undefined);
-    if (this.#stay === stay) this.#stay = { ...stay, seal: checked };
+    if (this.#stay.epoch === stay.epoch) this.#stay = { ...this.#stay, seal: checked };
   }
 
   /** Asks once more how a switch ended. @throws {HmcpError} 50301 while nobody can say */

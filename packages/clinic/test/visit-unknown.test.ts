@@ -15,11 +15,14 @@ class UncertainSession {
     return { result: 'pending', reason: 'unavailable', switchId: 's1', epoch: 1, ...nothing };
   }
 
-  async call(): Promise<object> {
-    const { epoch } = this;
+  /** Asks the manager, as any call does first. */
+  async act(): Promise<never> {
     this.epoch = 2;
-    if (epoch !== 2) throw new HmcpError(40901, { by: 'portal', check: 'epoch' }, { reason: 'the session went on' });
-    this.asked.push(epoch);
+    throw new HmcpError(40901, { by: 'portal', check: 'epoch' }, { reason: 'the session went on' });
+  }
+
+  async call(): Promise<object> {
+    this.asked.push(this.epoch);
     return {};
   }
 }
@@ -38,5 +41,8 @@ it('a visit whose switch nobody could say the end of shows the next patient once
   expect(await visit.beginSwitch(grant('B2'), next)).toMatchObject({ report: { result: 'pending' } });
   expect([visit.banner, visit.page]).toEqual([banner, before]);
   await expect(visit.ask({ reason: 'about A' })).rejects.toMatchObject({ code: 40901 });
+  expect(visit.undecided).toBe(true);
+  await visit.look();
+  expect(visit.undecided).toBe(false);
   expect([visit.banner, visit.page === before]).toEqual([next, false]);
 });

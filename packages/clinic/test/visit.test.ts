@@ -130,7 +130,7 @@ function gate() {
 async function beginning(visit: Visit, grant: Grant) {
   await visit.beginSwitch(grant, next);
   const id = visit.switching?.id ?? '';
-  return { id, confirm: () => visit.answerSwitch(id, { confirm: true }) };
+  return { id, confirm: () => visit.answerSwitch(id, 1, { confirm: true }) };
 }
 
 describe('a visit that goes to another patient', () => {
@@ -138,7 +138,7 @@ describe('a visit that goes to another patient', () => {
     vi.useRealTimers();
   });
 
-  it('shows the next patient from the moment its calls are about that patient, not when the old grant is revoked', async () => {
+  it('shows nobody from the moment its calls are about the next patient until that patient is shown', async () => {
     const calls = agentOf();
     const revoking = gate();
     const visit = await open({ ...grantOf(3600), revoke: () => revoking.opened }, calls);
@@ -146,10 +146,10 @@ describe('a visit that goes to another patient', () => {
     const { confirm } = await beginning(visit, nextGrant());
     const confirmed = confirm();
     await settled();
-    expect(visit.session.epoch).toBe(2);
-    expect([visit.banner, visit.page === before]).toEqual([next, false]);
+    expect([visit.session.epoch, visit.undecided]).toEqual([2, true]);
     revoking.open();
     await confirmed;
+    expect([visit.banner, visit.page === before, visit.undecided]).toEqual([next, false, false]);
   });
 
   it('does not go back to a session of the patient before by a renewal that was under way', async () => {
@@ -218,6 +218,16 @@ describe('a visit that goes to another patient', () => {
     await settled();
     await visit.ask({ reason });
     expect([visit.banner, calls.tokens]).toEqual([banner, ['token-3600']]);
+  });
+
+  it('stays in its session when its grant is renewed, so that drafts of that session can still be signed', async () => {
+    const visit = await open(
+      grantOf(60, async () => grantOf(3600)),
+      agentOf(),
+    );
+    const { session } = visit;
+    await visit.ask({ reason });
+    expect(visit.session).toBe(session);
   });
 
   it('renews once for questions asked at the same time', async () => {
