@@ -1,11 +1,13 @@
 import { createServer, request as httpRequest } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { currentScope } from '@hmcp/core/request-scope';
 import { Client as ClientV1 } from '@modelcontextprotocol/sdk/client/index.js';
 import { StreamableHTTPClientTransport as ClientTransportV1 } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
+import { McpServer as McpServerV1 } from '@modelcontextprotocol/sdk/server/mcp.js';
 import { InMemoryTransport, WebStandardStreamableHTTPServerTransport } from '@modelcontextprotocol/server';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { createProtection, MAX_BODY_BYTES } from '../src/index.js';
-import { EXISTING, V1, V1_LOW, V2 } from './support/existing-servers.js';
+import { EXISTING, type ExistingServer, V1, V1_LOW, V2 } from './support/existing-servers.js';
 import { type Protected, protectedHttp, protectedStdio } from './support/protected-carriers.js';
 import { ANN, BO, envelope, NEVER, RESOURCE, SECRET, TestIssuer, world } from './support/world.js';
 
@@ -283,6 +285,34 @@ describe('half a protection', () => {
     expect((await send(message)).status).toBe(202);
     expect((await send([message])).status).toBe(400);
     await new Promise((resolve) => http.close(resolve));
+  });
+
+  test('a caller that goes away ends its request: what the handler says then is withheld', async () => {
+    let reached = (): void => {};
+    const running = new Promise<void>((resolve) => {
+      reached = resolve;
+    });
+    const slow = new McpServerV1({ name: 'slow', version: '1' });
+    slow.registerTool('late', {}, async () => {
+      const signal = currentScope()?.signal;
+      reached();
+      await new Promise((resolve) => signal?.addEventListener('abort', resolve));
+      return { content: [] };
+    });
+    const p = await protectedHttp({ ...V1, server: () => slow as unknown as ExistingServer });
+    const leaving = new AbortController();
+    const authorization = `Bearer ${p.issuer.issue(ANN)}`;
+    const asked = fetch(p.url, {
+      method: 'POST',
+      body: JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'tools/call', params: call('late') }),
+      headers: { 'content-type': 'application/json', accept: 'application/json, text/event-stream', authorization },
+      signal: leaving.signal,
+    }).then((response) => response.text());
+    await running;
+    leaving.abort();
+    await expect(asked).rejects.toThrow();
+    await vi.waitFor(() => expect(p.audit.records).toMatchObject([{ event: 'result.withheld', code: 40901 }]));
+    await p.close();
   });
 
   test('what fails behind the gate is 500, and says nothing', async () => {
