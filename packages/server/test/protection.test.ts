@@ -287,7 +287,10 @@ describe('half a protection', () => {
     await new Promise((resolve) => http.close(resolve));
   });
 
-  test('a caller that goes away ends its request: what the handler says then is withheld', async () => {
+  test.each([
+    ['a caller that goes away', false, { event: 'result.withheld', code: 40901 }],
+    ['a session that ends', true, { event: 'request.refused', reason: 'cancelled by the caller' }],
+  ])('%s ends the request: what the handler says then is withheld', async (_what, sessions, record) => {
     let reached = (): void => {};
     const running = new Promise<void>((resolve) => {
       reached = resolve;
@@ -299,19 +302,25 @@ describe('half a protection', () => {
       await new Promise((resolve) => signal?.addEventListener('abort', resolve));
       return { content: [] };
     });
-    const p = await protectedHttp({ ...V1, server: () => slow as unknown as ExistingServer });
+    const p = await protectedHttp({ ...V1, server: () => slow as unknown as ExistingServer }, { sessions });
     const leaving = new AbortController();
     const authorization = `Bearer ${p.issuer.issue(ANN)}`;
-    const asked = fetch(p.url, {
-      method: 'POST',
-      body: JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'tools/call', params: call('late') }),
-      headers: { 'content-type': 'application/json', accept: 'application/json, text/event-stream', authorization },
-      signal: leaving.signal,
-    }).then((response) => response.text());
+    const session: Record<string, string> = sessions ? { 'mcp-session-id': 'session-1' } : {};
+    const headers = {
+      'content-type': 'application/json',
+      accept: 'application/json, text/event-stream',
+      authorization,
+      ...session,
+    };
+    const body = JSON.stringify({ jsonrpc: '2.0', id: 99, method: 'tools/call', params: call('late') });
+    const asked = fetch(p.url, { method: 'POST', body, headers, signal: leaving.signal })
+      .then((response) => response.text())
+      .catch(() => '');
     await running;
-    leaving.abort();
-    await expect(asked).rejects.toThrow();
-    await vi.waitFor(() => expect(p.audit.records).toMatchObject([{ event: 'result.withheld', code: 40901 }]));
+    if (sessions) expect((await fetch(p.url, { method: 'DELETE', headers })).status).toBe(200);
+    else leaving.abort();
+    expect(await asked).toBe('');
+    await vi.waitFor(() => expect(p.audit.records).toMatchObject([record]));
     await p.close();
   });
 
