@@ -112,7 +112,7 @@ function readPackage(folder: string): Package {
   const modules = filesBelow(folder)
     .filter(isModule)
     .map((path) => ({ path: path.slice(folder.length + 1), text: readText(path) }));
-  const isTest = ({ path }: SourceFile) => path.startsWith('test/');
+  const isTest = ({ path }: SourceFile) => path.startsWith('test/') || path.endsWith('.test.ts');
   return {
     short: manifest.name.replace(`${SCOPE}/`, ''),
     folder,
