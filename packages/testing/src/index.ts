@@ -1,3 +1,4 @@
+export type { Fault } from './fault.js';
 export type { Held, HoldAt } from './held.js';
 export { people, type TestPerson } from './people.js';
 export type { TestClock } from './test-clock.js';

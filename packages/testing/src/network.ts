@@ -1,8 +1,9 @@
-/** Serves one request. */
-export type Serve = (request: Request) => Promise<Response>;
+import { type Fault, type Serve, suffer } from './fault.js';
 
 /** What a request meets on its way; everything but `serve` is optional to use. */
 export interface Passage {
+  /** What befalls it. */
+  readonly fault?: Fault | undefined;
   /** Awaited before the request is served. */
   before(): Promise<void>;
   /** Told every piece of the answer, and awaited before the piece goes on. */
@@ -43,7 +44,7 @@ export class Network {
       try {
         const response = await orAborted(signal, async () => {
           await passage?.before();
-          return host.serve(request);
+          return suffer(passage?.fault, request, body, host.serve);
         });
         passage?.status(response.status);
         return passage === undefined || response.body === null ? response : carried(response, response.body, signal, passage);

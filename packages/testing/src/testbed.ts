@@ -24,6 +24,7 @@ import { type ContextStore, createContextManager, memoryStore } from '@hmcp/cont
 import { type AuditRecord, MANAGER_SCOPES, type PatientTool } from '@hmcp/core';
 import type { AgentDefinition, HmcpHandler } from '@hmcp/server';
 import { canariesOf } from './canaries.js';
+import { type Fault, Faults } from './fault.js';
 import { type Held, type HoldAt, Holds } from './held.js';
 import { type MemoryAudit, memoryAudit } from './memory-audit.js';
 import { Network } from './network.js';
@@ -85,9 +86,11 @@ export interface Testbed {
    * @throws {TypeError} for an agent that is not in the testbed
    */
   hold(agent: string, contract: Pick<PatientTool, 'name'>, options?: { readonly at?: HoldAt | undefined }): Held;
+  /** Lets a fault befall the next call of a tool at an agent. @throws {TypeError} for an agent that is not in the testbed */
+  fault(agent: string, contract: Pick<PatientTool, 'name'>, fault: Fault): void;
   /** Verifies the audit chain of one party: an agent, `portal`, `fhir` or `context-manager`. */
   verifyAudit(party: string): Promise<AuditVerification>;
-  /** Releases what is held, and ends sessions, agents and manager. */
+  /** Releases what is held, and ends sessions, agents and manager; the clock moves on where an end has to be waited for. */
   close(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 }
@@ -109,12 +112,15 @@ export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
   const records = chartsOf(people);
   const trace = new TraceBook({ canaries: canariesOf(records, people), people });
   const holds = new Holds();
+  const faults = new Faults();
   const network = new Network((from, to, request, body) => {
     const hop = to === ISSUER ? undefined : trace.sent(from, to, request, body, to !== MANAGER);
     if (hop === undefined) return undefined;
-    const stop = holds.of(to, toolOf(body));
+    const tool = toolOf(body);
+    const stop = holds.of(to, tool);
     return {
       ...hop,
+      fault: faults.of(to, tool),
       before: () => stop.pass('request'),
       piece: async (text) => {
         await hop.piece(text);
@@ -256,6 +262,10 @@ export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
     return issuer.grant(person, PORTAL, portalScope);
   };
 
+  const known = (agent: string): void => {
+    if (!members.some((one) => one.agent.name === agent)) throw new TypeError(`no agent "${agent}" is in this testbed`);
+  };
+
   const bed: Testbed = {
     clock,
     trace,
@@ -271,8 +281,12 @@ export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
     switch: (session, person, { confirm = async (dialog: SwitchDialog) => typedBy(dialog, people) } = {}) =>
       session.switchPatient({ authorize: async () => launch(person), confirm }),
     hold(agent, contract, { at = 'answer' } = {}) {
-      if (!members.some((one) => one.agent.name === agent)) throw new TypeError(`no agent "${agent}" is in this testbed`);
+      known(agent);
       return holds.add(agent, contract, at);
+    },
+    fault(agent, contract, fault) {
+      known(agent);
+      faults.add(agent, contract, fault);
     },
     verifyAudit(party) {
       const audit = audits.get(party);
@@ -281,7 +295,7 @@ export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
     },
     async close() {
       holds.releaseAll();
-      for (const session of sessions) await session.close();
+      for (const session of sessions) await untilDone(session.close(), clock);
       sessions.clear();
       for (const end of closing.splice(0)) await end();
       await portal.close();
@@ -292,6 +306,19 @@ export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
     [Symbol.asyncDispose]: () => bed.close(),
   };
   return bed;
+}
+
+/** A session may close only when the permit of an effect nobody heard the end of is over: lets that time pass. */
+async function untilDone(work: Promise<void>, clock: TestClock): Promise<void> {
+  let over = false;
+  const done = work.finally(() => {
+    over = true;
+  });
+  for (let turn = 1; !over; turn += 1) {
+    await new Promise((resolve) => setImmediate(resolve));
+    if (turn % 50 === 0) clock.advance(500);
+  }
+  await done;
 }
 
 /** What a person who reads the chart of the next patient types. */
