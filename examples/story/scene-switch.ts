@@ -65,21 +65,22 @@ export async function switched(stage: Stage, launched: Launched): Promise<void> 
   for (const vote of votes.filter(({ event }) => event === 'switch.vote')) tellVote(stage, vote);
   expectations.truthy('orders votes with a warning: there is an unsigned draft', warned !== undefined);
 
-  const answer = (birthDate: string): Promise<{ body: unknown }> =>
+  const answer = (round: number, birthDate: string): Promise<{ body: unknown }> =>
     postPortal(stage, { ...launched.visit, page: before.page }, '/confirm', {
       switch: asked?.id ?? '',
+      round: String(round),
       do: 'confirm',
       birthDate,
       recordNumberLast4: b.identifierLast4,
     });
-  const wrong = Ended.parse((await answer(a.birthDate)).body);
+  const wrong = Ended.parse((await answer(1, a.birthDate)).body);
   expectations.equal('a wrong answer is refused, and asked again', [wrong.report, wrong.switching?.round], [undefined, 2]);
   teller.verdict(0, "portal  the first answer is A's date of birth", 'refused, asked again', 'refused');
   expectations.refusals += 1;
   counter.rest();
   const after = new ByteCounter(records, a.id);
   stage.watch(after);
-  const ended = Ended.parse((await answer(b.birthDate)).body);
+  const ended = Ended.parse((await answer(2, b.birthDate)).body);
   expectations.equal('the switch is committed', ended.report?.result, 'committed');
   expectations.equal('the epoch is one higher', ended.report?.epoch, before.epoch + 1);
   expectations.equal("A's grant is revoked", ended.report?.revoked, true);

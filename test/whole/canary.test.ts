@@ -88,8 +88,8 @@ async function visitPortal({ portal, accounts }: Ready, data: string, given: rea
   const summaries = patientSummaries(await recordsOf(data));
   const [a, b] = given.map((word) => summaries.find(({ name }) => name.includes(word)));
   const confirm = { do: 'confirm', switch: hidden(dialog, 'switch'), recordNumberLast4: b?.identifierLast4 ?? '' };
-  const again = await post(dialog, '/confirm', { ...confirm, birthDate: a?.birthDate ?? '' });
-  told.push(await post(dialog, '/confirm', { ...confirm, birthDate: b?.birthDate ?? '' }, json));
+  const again = await post(dialog, '/confirm', { ...confirm, round: '1', birthDate: a?.birthDate ?? '' });
+  told.push(await post(dialog, '/confirm', { ...confirm, round: '2', birthDate: b?.birthDate ?? '' }, json));
   const late = await post(page, '/ask', { reason: 'What?' }, json);
   return { page, answer, refusal, dialogs: [dialog, again], after: await show(), late, told };
 }
@@ -117,7 +117,10 @@ describe('canaries in every field of two charts', () => {
     const data = join(folder, 'records');
     await canaries.writePeople(data);
 
+    // Side by side: a story, and a world of its own to call.
     const story = start([STORY, '--json', '--keep', '--data', data], { env: { TMPDIR: folder } });
+    const [state, capture] = [join(folder, 'state'), join(folder, 'capture.jsonl')];
+    const world = start([RECORDING_WORLD, data, state, capture]);
     await story.line('"type":"done"');
     quiet.titles.push(await titlesOf(story));
     const told = await story.stop('SIGINT');
@@ -127,8 +130,6 @@ describe('canaries in every field of two charts', () => {
     const kept = (await readdir(folder)).find((name) => name.startsWith('hmcp-story-')) ?? '';
     quiet.states.push(...(await filesOf(join(folder, kept))));
 
-    const [state, capture] = [join(folder, 'state'), join(folder, 'capture.jsonl')];
-    const world = start([RECORDING_WORLD, data, state, capture]);
     try {
       const ready = JSON.parse(await world.line('"type":"ready"')) as Ready;
       const call = (...argv: string[]) => hmcp('call', ...argv, '--state', state);

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { protectedResourceMetadataUrl, smartClient } from '@hmcp/auth';
 import { signIn } from '@hmcp/authorization-server';
-import { shippedRecords } from '@hmcp/clinic';
+import { patientSummaries, shippedRecords } from '@hmcp/clinic';
 import type { JWK } from 'jose';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type DevWorld, startDev, urlOf } from './support/dev-world.js';
@@ -18,6 +18,13 @@ async function keysOf({ ready }: DevWorld): Promise<unknown[]> {
   const files = [ready.signingKeys, ready.client.keyFile, join(ready.state, 'keys/labs.jwks.json')];
   const published = fetch(`${ready.issuer}/jwks`).then((response) => response.json());
   return Promise.all([published, ...files.map(async (file) => JSON.parse(await readFile(file, 'utf8')) as unknown)]);
+}
+
+/** The two people the first account picks from, in the order of its list. */
+function listed() {
+  return patientSummaries(shippedRecords())
+    .filter(({ name }) => /^(Adalinde|Beatrisa) /.test(name))
+    .sort((one, other) => one.name.localeCompare(other.name));
 }
 
 describe('a development world', () => {
@@ -155,6 +162,42 @@ describe('a development world', () => {
     expect(stdout).toContain(ready.issuer);
     for (const part of accessToken.split('.')) expect(stdout).not.toContain(part);
     expect(stdout).not.toContain(patient);
+  });
+
+  it('lets a person switch the patient by hand, a wrong answer first, and shows the session before and after', async () => {
+    const none = await hmcp('context', 'show', 'ctx_nobody', '--state', state);
+    expect(none).toMatchObject({ code: 1, stdout: '', stderr: 'hmcp context show: there is no such session\n' });
+
+    const [a, b] = listed().map(({ birthDate, identifierLast4 }) => `${birthDate}\n${identifierLast4}\n`);
+    const argv = [HMCP, 'context', 'switch', '--state', state];
+    const switched = await run(argv, { stdin: `${a}${b}` });
+    expect({ code: switched.code, stderr: switched.stderr }).toEqual({ code: 0, stderr: '' });
+    expect(switched.stdout).toMatch(/^Session ctx_\S+ is open, epoch 1\.\n/);
+    expect(switched.stdout.match(/Date of birth \(YYYY-MM-DD\): {3}Record number, last four characters: /g)).toHaveLength(2);
+    expect(switched.stdout).toMatch(/\nSwitched: epoch 2\..* The first grant was revoked\.\n/);
+
+    const sid = /ctx_[\w-]+/.exec(switched.stdout)?.[0] ?? '';
+    const shown = await hmcp('context', 'show', sid, '--json', '--state', state);
+    expect({ code: shown.code, stderr: shown.stderr }).toEqual({ code: 0, stderr: '' });
+    expect(JSON.parse(shown.stdout)).toMatchObject({ sid, epoch: 2, last: { kind: 'switch', result: 'committed', epoch: 2 } });
+    for (const anybody of everybody(shippedRecords())) expect(shown.stdout).not.toMatch(anybody);
+
+    const declined = await run([...argv, '--json'], { stdin: '\n' });
+    expect(declined.code).toBe(1);
+    expect(declined.stdout.trimEnd().split('\n')).toHaveLength(1);
+    expect(JSON.parse(declined.stdout)).toMatchObject({ type: 'switch', result: 'aborted', reason: 'declined', epoch: 1 });
+    const verified = await hmcp('audit', 'verify', world.ready.manager.store);
+    expect({ code: verified.code, stderr: verified.stderr }).toEqual({ code: 0, stderr: '' });
+  });
+
+  it.each([
+    ['nothing to do', []],
+    ['another verb', ['close']],
+    ['a switch of a session named', ['switch', 'ctx_1']],
+    ['two sessions', ['show', 'ctx_1', 'ctx_2']],
+  ])('hmcp context says how it is used when given %s', async (_, argv) => {
+    const answer = await hmcp('context', ...argv, '--state', state);
+    expect(answer).toMatchObject({ code: 64, stdout: '', stderr: expect.stringMatching(/^hmcp context: say "show"/) });
   });
 
   it('keeps its state folder: a second world on it says so, exit 3, and the first goes on', async () => {

@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { signIn } from '@hmcp/authorization-server';
+import { patientSummaries, shippedRecords } from '@hmcp/clinic';
 import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { executablePath, FLAGS, hasBrowser, screenshots, violations } from './support/browser.js';
@@ -38,8 +39,8 @@ class Person {
   }
 
   /** Begins a sign-in and goes through the authorization server's pages. @returns the callback URL */
-  async signIn(patient: number): Promise<string> {
-    const begun = await this.go('/launch');
+  async signIn(patient: number, path = '/launch'): Promise<string> {
+    const begun = await this.go(path);
     const { username = '', password = '' } = world.ready.accounts[0] ?? {};
     return signIn({ url: begun.headers.get('location') ?? '', username, password, patient });
   }
@@ -55,6 +56,11 @@ class Person {
   }
 }
 
+const hidden = (html: string, name: string): string => new RegExp(`name="${name}" value="([^"]+)"`).exec(html)?.[1] ?? '';
+const typedFor = (name: RegExp) => {
+  const who = patientSummaries(shippedRecords()).find((one) => name.test(one.name));
+  return { birthDate: who?.birthDate ?? '', recordNumberLast4: who?.identifierLast4 ?? '' };
+};
 const pageOf = (html: string): string => /name="page" value="([^"]+)"/.exec(html)?.[1] ?? '';
 const reason = 'What stands out?';
 
@@ -154,6 +160,79 @@ describe('the portal', () => {
   });
 });
 
+describe('a switch at the portal', () => {
+  /** Signs in for the next patient, from the page of a visit. @returns the portal's page then */
+  async function switching(person: Person, patient: number): Promise<string> {
+    expect((await person.go(await person.signIn(patient, '/switch'))).status).toBe(303);
+    return (await person.go('/')).text();
+  }
+  const confirm = (person: Person, dialog: string, typed: Record<string, string>, verb = 'confirm') => {
+    const form = { page: pageOf(dialog), switch: hidden(dialog, 'switch'), round: hidden(dialog, 'round'), do: verb };
+    return person.post('/confirm', { ...form, ...typed });
+  };
+
+  it('is answered in one of two tabs; a page of before it asks nothing afterwards, nor does its dialog', async () => {
+    const person = new Person();
+    const first = await person.visit(0);
+    const dialog = await switching(person, 1);
+    expect(dialog).toMatch(ADA);
+    expect(dialog).toMatch(BEA);
+    for (const path of ['/ask', '/draft', '/sign']) {
+      const meanwhile = await person.post(path, { reason, text: 'x', page: pageOf(first) });
+      expect(meanwhile.status).toBe(409);
+      expect(await meanwhile.text()).toContain('Nothing was asked');
+    }
+    const [one, two] = await Promise.all([confirm(person, dialog, typedFor(BEA)), confirm(person, dialog, typedFor(ADA))]);
+    expect([one.status, two.status]).toEqual([200, 200]);
+    for (const html of [await one.text(), await two.text()]) {
+      expect(html).toContain('You are now on the patient shown above.');
+      expect(html).toMatch(BEA);
+      expect(html).not.toMatch(ADA);
+    }
+    const late = await person.post('/ask', { reason, page: pageOf(first) });
+    expect(late.status).toBe(409);
+    expect(await late.text()).not.toMatch(ADA);
+    expect((await confirm(person, dialog, typedFor(BEA))).status).toBe(409);
+  });
+
+  it('belongs to the browser that began it, and to the visit it was begun in', async () => {
+    const [person, other] = [new Person(), new Person()];
+    await person.visit(0);
+    await other.visit(0);
+    const callback = await person.signIn(1, '/switch');
+    expect((await other.go(callback)).status).toBe(400);
+    const closed = pageOf(await (await person.go('/')).text());
+    await person.post('/close', { page: closed });
+    expect((await person.go(callback)).status).toBe(401);
+    expect(await (await other.go('/')).text()).toMatch(ADA);
+    expect((await new Person().go('/switch')).status).toBe(401);
+  });
+
+  it('begun again while its dialog waits, and given up, leaves the person where they were', async () => {
+    const person = new Person();
+    await person.visit(0);
+    const abandoned = await switching(person, 1);
+    const dialog = await switching(person, 1);
+    expect(hidden(dialog, 'switch')).not.toBe(hidden(abandoned, 'switch'));
+    expect((await confirm(person, abandoned, typedFor(BEA))).status).toBe(409);
+    const stayed = await (await confirm(person, dialog, {}, 'decline')).text();
+    expect(stayed).toContain('You are still on the patient shown above.');
+    expect(stayed).toMatch(ADA);
+    expect(stayed).not.toMatch(BEA);
+    expect((await person.post('/ask', { reason, page: pageOf(stayed) })).status).toBe(200);
+  });
+
+  it('closed in the middle shows nobody', async () => {
+    const person = new Person();
+    await person.visit(0);
+    const dialog = await switching(person, 1);
+    expect((await person.post('/close', { page: pageOf(dialog) })).status).toBe(303);
+    const html = await (await person.go('/')).text();
+    expect(html).not.toMatch(ADA);
+    expect(html).not.toMatch(BEA);
+  });
+});
+
 describe.skipIf(!hasBrowser)(
   `the portal in a browser${hasBrowser ? '' : ' (skipped: no Chromium here; set CHROMIUM to one)'}`,
   () => {
@@ -179,10 +258,10 @@ describe.skipIf(!hasBrowser)(
       throw new Error(`nothing that reads "${label}" can be reached by Tab`);
     }
 
-    it.each([
+    it.concurrent.each([
       ['wide', 1024],
       ['narrow', 360],
-    ])('leads from sign-in to answer, refusal and close by keyboard alone, without an accessibility violation (%s)', async (name, width) => {
+    ])('leads from sign-in to answer, refusal, draft, switch, signature and close by keyboard alone, without an accessibility violation (%s)', async (name, width) => {
       // The page's own policy forbids every script; axe is let in by the browser, not by the page.
       const context: BrowserContext = await browser.newContext({ viewport: { width, height: 800 }, bypassCSP: true });
       const page = await context.newPage();
@@ -232,10 +311,78 @@ describe.skipIf(!hasBrowser)(
       expect(await page.locator('pre').innerText()).toMatch(/^42801 context_required, refused by /);
       await look(page, `${name}-4-refusal`);
 
+      await page.goto(world.ready.portal);
+      await page.waitForSelector('#reason:focus');
+      await page.focus('#text');
+      await keys.type('Repeat the panel');
+      await keys.press('Enter');
+      await page.waitForSelector('text=Drafted, not signed');
+      await look(page, `${name}-5-drafted`);
+      // A tab that stays behind on the patient before.
+      const behind = await context.newPage();
+      await behind.goto(world.ready.portal);
+      await page.bringToFront();
+
+      await tabTo(page, 'Switch patient');
+      await keys.press('Enter');
+      await page.waitForSelector('[data-step=patient] input[type=radio]:focus');
+      await keys.press('ArrowDown');
+      await keys.press('Enter');
+      await page.waitForSelector('[data-step=consent]');
+      await tabTo(page, 'Allow');
+      await keys.press('Enter');
+
+      await page.waitForSelector('h1:focus');
+      expect(await page.title()).toBe('Switch patient · Portal');
+      expect(await page.locator('h1').innerText()).toMatch(BEA);
+      expect(await page.locator('.both .from').innerText()).toMatch(ADA);
+      expect(await page.locator('.both .to').innerText()).toMatch(BEA);
+      expect(await page.locator('form.switch').innerText()).toContain('will save 1 unsaved item');
+      expect(
+        await page
+          .locator('form.switch input:not([type=hidden])')
+          .evaluateAll((all) => all.map((one) => (one as HTMLInputElement).value)),
+      ).toEqual(['', '']);
+      await look(page, `${name}-6-dialog`);
+      const type = async ({ birthDate, recordNumberLast4 }: Record<string, string>): Promise<void> => {
+        await keys.type(birthDate ?? '');
+        await keys.press('Tab');
+        await keys.type(recordNumberLast4 ?? '');
+        await keys.press('Enter');
+      };
+      await keys.press('Tab');
+      await type(typedFor(ADA));
+      await page.waitForSelector('[role=alert]');
+      await page.waitForSelector('#f-birthDate:focus');
+      expect(await page.locator('[role=alert]').innerText()).toContain('The patient was not switched');
+      expect(await page.locator('.banner').innerText()).toMatch(ADA);
+      await look(page, `${name}-7-asked-again`);
+      await type(typedFor(BEA));
+      await page.waitForSelector('[role=status]:focus');
+      expect(await page.locator('.banner').innerText()).toMatch(BEA);
+      expect(await page.content()).not.toMatch(ADA);
+      await look(page, `${name}-8-switched`);
+
+      await behind.click('text=Ask triage');
+      await behind.waitForSelector('[role=alert]');
+      expect(await behind.locator('[role=alert]').innerText()).toContain('Nothing was asked.');
+      expect(await behind.content()).not.toMatch(ADA);
+      await look(behind, `${name}-9-left-behind`);
+      await behind.close();
+
+      await page.focus('#text');
+      await keys.type('Chest film');
+      await keys.press('Enter');
+      await page.waitForSelector('text=Drafted, not signed');
+      await tabTo(page, 'Sign this order');
+      await keys.press('Enter');
+      await page.waitForSelector('text=The order is signed.');
+      await look(page, `${name}-10-signed`);
+
       await tabTo(page, 'Close this chart');
       await keys.press('Enter');
       await page.waitForSelector('text=No chart is open');
-      expect(await page.content()).not.toMatch(ADA);
+      expect(await page.content()).not.toMatch(BEA);
       // The answer is kept nowhere, and Back does not ask again.
       await expect(page.goBack()).rejects.toThrow('ERR_CACHE_MISS');
       await context.close();

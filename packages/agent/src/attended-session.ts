@@ -28,13 +28,11 @@ export class AttendedSession {
     return once(this.#drains, switchId, end);
   }
 
-  /** True when the epoch is new here; what was said of switches before is forgotten. */
-  advance(epoch: number): boolean {
-    if (epoch <= this.epoch) return false;
+  /** Goes on to an epoch; what was said of switches before is forgotten. */
+  advance(epoch: number): void {
     this.epoch = epoch;
     this.#votes.clear();
     this.#drains.clear();
-    return true;
   }
 }
 

@@ -240,10 +240,12 @@ class Participant implements SessionParticipation {
   }
 
   #advance(session: AttendedSession, epoch: number): void {
+    if (epoch <= session.epoch) return;
     const { sid } = session;
-    if (!session.advance(epoch)) return;
     this.#work?.learned({ iss: this.#manager.issuer, sid }, epoch);
+    // First, so that one that fails is tried again before anything of the epoch is served.
     outsideScope(() => this.#options.purge?.({ sid, below: epoch }));
+    session.advance(epoch);
   }
 
   /** The session a message of the manager is about, when the message is not of the past. */

@@ -1,5 +1,5 @@
 import type { Grant } from '@hmcp/auth';
-import { HmcpError, type HmcpErrorCode, PatientContext, type PatientTool } from '@hmcp/core';
+import { HmcpError, type HmcpErrorCode, PatientContext, type PatientTool, samePatient } from '@hmcp/core';
 import { currentScope, outsideScope, type RequestScope } from '@hmcp/core/request-scope';
 import type * as z from 'zod';
 import type { Agent, CallOptions } from './agent.js';
@@ -47,6 +47,11 @@ export interface Session {
    * @see protocol section 6
    */
   switchPatient(request: SwitchRequest): Promise<SwitchReport>;
+  /**
+   * Goes on with a renewed grant of the same person, client and patient, in the same session and epoch. Calls under way keep theirs.
+   * @throws {HmcpError} 40903 `check: "session"` for any other grant; 40902 while a switch is under way; 41001
+   */
+  renew(grant: Grant): void;
   /** Ends the session: calls under way are settled with 40901, later ones refused with 41001. The grant is not revoked. */
   close(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
@@ -92,6 +97,8 @@ class PatientSession implements Session {
   readonly #acts: SessionActs;
   #stay: Stay;
   #switching: AbortController | undefined;
+  /** A switch that is being decided and carried out; not yet while the person signs in for it. */
+  #deciding: Promise<SwitchReport> | undefined;
   /** A switch nobody could say the end of; until somebody does, nothing is delivered. */
   #unknown: { readonly switchId: string; readonly next: Stay } | undefined;
   #asking: Promise<void> | undefined;
@@ -175,11 +182,24 @@ class PatientSession implements Session {
     }
   }
 
+  renew(grant: Grant): void {
+    if (this.#closed) throw this.#refuse(41001, 'session', 'the session is closed');
+    if (this.#switching !== undefined) throw this.#refuse(40902, 'session', 'a switch is under way');
+    const { context, grant: before } = this.#stay;
+    const named = contextOf(grant);
+    const same = named !== undefined && samePatient(named, context) && named.encounter === context.encounter;
+    if (!same || !this.#sameOwner(grant, before))
+      throw this.#refuse(40903, 'session', 'the grant is of another person, client, server or patient');
+    this.#stay = { ...this.#stay, grant };
+  }
+
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
     this.#switching?.abort();
     this.#acts.close();
+    // It closes on the patient and at the epoch it is on once that is known.
+    await this.#deciding?.catch(() => undefined);
     try {
       await outsideScope(() => this.#managed?.close(this.#stay, this.#id()));
     } catch {
@@ -198,7 +218,7 @@ class PatientSession implements Session {
     await this.#known();
     if (this.#managed !== undefined && this.#stay === stay && stay.seal === undefined) {
       const seal = await this.#managed.seal(stay);
-      if (this.#stay === stay) this.#stay = { ...stay, seal };
+      if (this.#stay.epoch === stay.epoch) this.#stay = { ...this.#stay, seal };
     }
     // What was meant for the patient before is not done for the next.
     if (this.#stay.epoch !== stay.epoch) throw this.#refuse(40901, 'epoch', 'the session went on before the call began');
@@ -230,20 +250,24 @@ class PatientSession implements Session {
       return this.#report(switchId, { result: 'aborted', reason: 'aborted' }, await this.#revoke(grant, stay.grant));
     }
     const authority = this.#authority ?? processAuthority(() => stay.context);
-    const decision = await outsideScope(() =>
-      authority.decide({
-        switchId,
-        expectedEpoch: stay.epoch,
-        target,
-        grant,
-        current: stay.grant,
-        signal: request.signal,
-        confirm: request.confirm,
-        hold: () => this.#acts.hold(),
-        release: () => this.#acts.release(),
-      }),
-    );
-    return this.#settle(switchId, decision, { grant, context: target, epoch: stay.epoch });
+    const proposal = {
+      switchId,
+      expectedEpoch: stay.epoch,
+      target,
+      grant,
+      current: stay.grant,
+      signal: request.signal,
+      confirm: request.confirm,
+      hold: () => this.#acts.hold(),
+      release: () => this.#acts.release(),
+    };
+    const next = { grant, context: target, epoch: stay.epoch };
+    this.#deciding = outsideScope(async () => this.#settle(switchId, await authority.decide(proposal), next));
+    try {
+      return await this.#deciding;
+    } finally {
+      this.#deciding = undefined;
+    }
   }
 
   /** Carries out what was decided: the session moves in one turn, or stays. */
@@ -269,7 +293,7 @@ class PatientSession implements Session {
     const stay = this.#stay;
     if (this.#managed === undefined || seal === undefined) return;
     const checked = await this.#managed.checked(seal, stay).catch(() => undefined);
-    if (this.#stay === stay) this.#stay = { ...stay, seal: checked };
+    if (this.#stay.epoch === stay.epoch) this.#stay = { ...this.#stay, seal: checked };
   }
 
   /** Asks once more how a switch ended. @throws {HmcpError} 50301 while nobody can say */

@@ -4,8 +4,8 @@ import { decodeJwt, exportJWK, generateKeyPair } from 'jose';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { openSession } from '../src/index.js';
 import type { BindingFault } from './support/sealed-peer.js';
-import { LABS, MANAGER, type SessionWorld, sessionWorld, TRUST_DOMAIN } from './support/session-world.js';
-import { ANN, BO, FHIR, listResults, observation, refusalOf, verifiedToken } from './support/world.js';
+import { LABS, MANAGER, type SessionWorld, sessionWorld, TRUST_DOMAIN, TYPED } from './support/session-world.js';
+import { ANN, BO, FHIR, gate, listResults, observation, refusalOf, verifiedToken } from './support/world.js';
 
 let bed: SessionWorld;
 beforeEach(async () => {
@@ -153,6 +153,60 @@ describe('a session with a manager', () => {
       await session.call('labs', listResults, {});
     });
     expect(bed.labs.calls.map(({ envelope }) => envelope.permit)).toEqual(['pm_1', undefined]);
+  });
+
+  test('goes on with a renewed grant of its patient: the same session, the next calls with the new token', async () => {
+    const session = await bed.open(ANN);
+    const { sid } = session;
+    await session.call('labs', listResults, {});
+    const renewed = bed.grant(ANN);
+    session.renew(renewed);
+    await session.call('labs', listResults, {});
+    expect([session.sid, session.epoch]).toEqual([sid, 1]);
+    expect(bed.labs.calls.map(({ seal, token }) => [seal.sid, token])).toEqual([
+      [sid, `for ${LABS} from grant-1`],
+      [sid, `for ${LABS} from ${renewed.accessToken}`],
+    ]);
+    expect(asked('hmcp-context-open')).toHaveLength(1);
+  });
+
+  test('keeps its seal when its grant is renewed while one is fetched', async () => {
+    const session = await bed.open(ANN);
+    const [asking, answer] = [gate(), gate()];
+    bed.network = async (request, serve) => {
+      const body = await request.clone().text();
+      if (body.includes('"accept"')) {
+        // A seal that does not fit is not used, and the next call asks for another.
+        const text = await (await serve()).text();
+        return Response.json(JSON.parse(text.replaceAll(/eyJ[\w-]+\.[\w-]+\.[\w-]+/g, 'a.b.c')));
+      }
+      if (!body.includes('context.get')) return serve();
+      asking.open();
+      await answer.opened;
+      return serve();
+    };
+    await session.switchPatient({
+      authorize: async () => bed.grant(BO),
+      confirm: async ({ target }) => ({ ...TYPED[target.patient] }),
+    });
+    const call = session.call('labs', listResults, {});
+    await asking.opened;
+    session.renew(bed.grant(BO));
+    answer.open();
+    await call;
+    expect(bed.labs.calls[0]?.seal).toMatchObject({ sid: session.sid, epoch: 2, patient: BO });
+  });
+
+  test.each<[string, string, object]>([
+    ['another patient', BO, {}],
+    ['another person', ANN, { subject: 'dr-house' }],
+    ['another encounter', ANN, { encounter: 'e2' }],
+    ['nobody', ANN, { patient: undefined }],
+  ])('does not go on with a grant of %s: 40903, and nothing changes', async (_, patient, more) => {
+    const session = await bed.open(ANN);
+    expect(() => session.renew(bed.grant(patient, more))).toThrow(expect.objectContaining({ code: 40903, check: 'session' }));
+    await session.call('labs', listResults, {});
+    expect(bed.labs.calls[0]?.token).toBe(`for ${LABS} from grant-1`);
   });
 
   test('closes at its manager', async () => {

@@ -260,6 +260,20 @@ describe('a message of the manager', () => {
     expect(order).toEqual(['purge 1', 'purge 4', 'prepare']);
   });
 
+  test('whose purge failed is not taken for purged: nothing of its epoch is served before one succeeds', async () => {
+    const purge = vi.fn();
+    const part = take({ delivery: 'push', purge });
+    await part.join(sid());
+    purge.mockImplementationOnce(() => {
+      throw new Error('the cache is busy');
+    });
+    const seal = { iss: MANAGER_ISSUER, sid: sid(), epoch: 5 };
+    expect(() => part.learned(seal)).toThrow();
+    part.learned(seal);
+    part.learned(seal);
+    expect(purge.mock.calls.map(([passed]) => passed.below)).toEqual([1, 5, 5]);
+  });
+
   test('about the outcome of the past changes nothing', async () => {
     const purge = vi.fn();
     const part = take({ delivery: 'push', purge });

@@ -431,6 +431,57 @@ describe('what was lost on the way', () => {
   });
 });
 
+describe('a session that is closed while it is switched is closed at its manager', () => {
+  const atManager = async ({ sid }: Session) => (await bed.store.read(sid ?? ''))?.state;
+
+  test('while the dialog is open', async () => {
+    const [session, shown] = [await bed.open(ANN), gate()];
+    const confirm = () => {
+      shown.open();
+      return new Promise<never>(() => undefined);
+    };
+    const switching = session.switchPatient(to(bed.grant(BO), { confirm }));
+    await shown.opened;
+    await session.close();
+    expect(await atManager(session)).toBe('closed');
+    expect(await switching).toMatchObject({ result: 'aborted' });
+  });
+
+  test('after the confirmation went out, on whichever patient it is then', async () => {
+    const [session, confirmed, answer] = [await bed.open(ANN), gate(), gate()];
+    bed.network = async (request, serve) => {
+      if (!(await request.clone().text()).includes('"accept"')) return serve();
+      confirmed.open();
+      const response = await serve();
+      await answer.opened;
+      return response;
+    };
+    const switching = session.switchPatient(to(bed.grant(BO)));
+    await confirmed.opened;
+    const closed = session.close();
+    await settled();
+    answer.open();
+    await closed;
+    expect(await atManager(session)).toBe('closed');
+    expect(await switching).toMatchObject({ result: 'committed', epoch: 2 });
+  });
+
+  test('while the person signs in for the next patient, whom nobody waits for', async () => {
+    const [session, bo, asked, signedIn] = [await bed.open(ANN), bed.grant(BO), gate(), gate()];
+    const authorize = async () => {
+      asked.open();
+      await signedIn.opened;
+      return bo;
+    };
+    const switching = session.switchPatient(to(bo, { authorize }));
+    await asked.opened;
+    await session.close();
+    expect(await atManager(session)).toBe('closed');
+    signedIn.open();
+    expect(await switching).toMatchObject({ result: 'aborted', revoked: true });
+  });
+});
+
 describe('who may switch', () => {
   test('nobody inside an act, where a model is at work: 40301, and nothing is asked of the manager', async () => {
     const session = await bed.open(ANN);

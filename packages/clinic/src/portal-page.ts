@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { SwitchDialog } from '@hmcp/agent';
+import type { DialogField, SwitchDialog } from '@hmcp/agent';
 import { explain, type HmcpError } from '@hmcp/core';
 import type { Assessment } from './contracts.js';
 import type { Visit } from './visit.js';
@@ -8,22 +8,27 @@ import type { VisitSwitch } from './visit-switch.js';
 /** What one page of the portal shows. */
 export interface PortalView {
   /** Whose chart is open; absent: nobody's. */
-  readonly visit?: Pick<Visit, 'banner' | 'page' | 'switching'> | undefined;
-  /** A sentence about what just happened. */
+  readonly visit?: Pick<Visit, 'banner' | 'page' | 'switching' | 'undecided'> | undefined;
+  /** A sentence about what did not happen, or needs attention. */
   readonly message?: string | undefined;
+  /** A sentence about what was done. */
+  readonly done?: string | undefined;
   /** What the person asked. */
   readonly reason?: string | undefined;
   readonly assessment?: Assessment | undefined;
-  /** Handle of an order that was drafted just now. */
-  readonly drafted?: string | undefined;
+  /** An order that was drafted just now, in the person's words. */
+  readonly drafted?: { readonly handle: string; readonly text: string } | undefined;
   /** Why there is no answer; `failed` when that is no refusal. */
   readonly refusal?: HmcpError | 'failed' | undefined;
 }
 
 /** The portal's one page: whose chart, question, answer. No script, no outside asset, nobody's name in its title. */
 export function portalPage(view: PortalView): string {
-  const { visit, message, reason = '', assessment, refusal, drafted } = view;
-  const news = message === undefined ? '' : `<p role="alert" class="alert">${text(message)}</p>`;
+  const { visit, message, done, reason = '', assessment, refusal, drafted } = view;
+  const news = [
+    message === undefined ? '' : `<p role="alert" class="alert">${text(message)}</p>`,
+    done === undefined ? '' : `<p role="status" class="done" tabindex="-1" autofocus>${text(done)}</p>`,
+  ].join('');
   const answer = assessment
     ? findings(assessment, reason)
     : refusal
@@ -31,23 +36,17 @@ export function portalPage(view: PortalView): string {
       : drafted
         ? draftMade(drafted, visit?.page ?? '')
         : '';
-  const title = visit?.switching?.dialog
-    ? 'Switch patient'
-    : assessment
-      ? 'Answer'
-      : refusal
-        ? 'No answer'
-        : visit
-          ? 'Chart open'
-          : 'No chart open';
   const dialog = visit?.switching?.dialog;
-  const main =
-    visit?.switching && dialog
-      ? `${news}${confirmation(visit, visit.switching, dialog)}`
+  const [title, main] = visit?.undecided
+    ? ['Switch not decided', undecided(visit)]
+    : visit?.switching && dialog
+      ? ['Switch patient', `${news}${confirmation(visit, visit.switching, dialog)}`]
       : visit
-        ? `${news}${answer}${question(visit, reason, answer === '' && news === '')}${order(visit)}`
-        : `${news}<h1>No chart is open</h1><p>Sign in, and pick the one patient you want to ask about.</p>
-<p><a class="main" href="/launch">Sign in</a></p>`;
+        ? [
+            assessment ? 'Answer' : refusal ? 'No answer' : 'Chart open',
+            `${news}${answer}${question(visit, reason, { heads: answer === '', focus: answer === '' && news === '' })}${order(visit)}`,
+          ]
+        : ['No chart open', `${news}${nobody()}`];
   return `<!doctype html>
 <html lang="en">
 <head>
@@ -58,7 +57,7 @@ export function portalPage(view: PortalView): string {
 </head>
 <body>
 <header><span><strong>HMCP</strong> portal for development</span></header>
-${visit ? banner(visit) : ''}<main>
+${visit && !visit.undecided ? banner(visit, dialog === undefined) : ''}<main>
 ${main}
 </main>
 <footer>Synthetic people only. Nothing here is medical advice.</footer>
@@ -67,56 +66,98 @@ ${main}
 `;
 }
 
-function banner({ banner: { name, birthDate }, page }: Pick<Visit, 'banner' | 'page'>): string {
+function nobody(): string {
+  return `<h1>No chart is open</h1><p>Sign in, and pick the one patient you want to ask about.</p>
+<p><a class="main" href="/launch">Sign in</a></p>`;
+}
+
+/** Whose chart is open. In the dialog of a switch there is nothing else to do than to answer it. */
+function banner({ banner: { name, birthDate }, page }: Pick<Visit, 'banner' | 'page'>, actions: boolean): string {
+  const doing = `<div class="doing"><a class="button" href="/switch">Switch patient</a>
+<form method="post" action="/close"><input type="hidden" name="page" value="${text(page)}"><button>Close this chart</button></form></div>`;
   return `<section class="banner" aria-label="Patient in context"><div><p class="who">${text(name)}</p>
 <p class="facts">born <time datetime="${text(birthDate)}">${text(birthDate)}</time></p></div>
-<a class="button" href="/switch">Switch patient</a>
-<form method="post" action="/close"><input type="hidden" name="page" value="${text(page)}"><button>Close this chart</button></form></section>
+${actions ? doing : ''}</section>
 `;
 }
 
-function question({ page }: Pick<Visit, 'page'>, reason: string, first: boolean): string {
+/** While nobody can say whose chart is open, nobody's is shown. */
+function undecided({ page }: Pick<Visit, 'page'>): string {
+  const hidden = `<input type="hidden" name="page" value="${text(page)}">`;
+  return `<h1 tabindex="-1" autofocus>The switch is not decided yet</h1>
+<p>Nobody can say at this moment which of the two patients is open, so nothing of either is shown.</p>
+<div class="doing"><form method="post" action="/look">${hidden}<button class="main">Look again</button></form>
+<form method="post" action="/close">${hidden}<button>Close, and open neither</button></form></div>`;
+}
+
+/** @param place whether it is what the page is about, and where the person goes on */
+function question(
+  { page }: Pick<Visit, 'page'>,
+  reason: string,
+  place: { readonly heads: boolean; readonly focus: boolean },
+): string {
+  const level = place.heads ? 1 : 2;
   return `<form class="ask" method="post" action="/ask"><input type="hidden" name="page" value="${text(page)}">
-<h${first ? 1 : 2}>Ask about this patient</h${first ? 1 : 2}>
+<h${level}>Ask about this patient</h${level}>
 <label for="reason">What do you want to know?</label>
-<input id="reason" name="reason" value="${text(reason || 'What stands out?')}" maxlength="500" required autocomplete="off"${first ? ' autofocus' : ''}>
+<input id="reason" name="reason" value="${text(reason || 'What stands out?')}" maxlength="500" required autocomplete="off"${place.focus ? ' autofocus' : ''}>
 <button class="main">Ask triage</button></form>`;
 }
 
 function order({ page }: Pick<Visit, 'page'>): string {
   return `<form class="ask" method="post" action="/draft"><input type="hidden" name="page" value="${text(page)}">
-<h2>Draft an order</h2><label for="text">Order</label>
-<input id="text" name="text" maxlength="500" required autocomplete="off"><button>Draft</button></form>`;
+<h2>Draft an order</h2><label for="text">What is to be ordered for this patient?</label>
+<input id="text" name="text" maxlength="500" required autocomplete="off"><button>Draft, without signing</button></form>`;
 }
 
-function draftMade(draft: string, page: string): string {
-  return `<section class="finding"><h1 tabindex="-1" autofocus>Drafted, not signed</h1>
-<form method="post" action="/sign"><input type="hidden" name="page" value="${text(page)}"><input type="hidden" name="draft" value="${text(draft)}">
+function draftMade({ handle, text: words }: NonNullable<PortalView['drafted']>, page: string): string {
+  return `<section class="finding"><h1 tabindex="-1" autofocus>Drafted, not signed</h1><p><strong>${text(words)}</strong></p><p>It is an order only once it is signed.</p>
+<form method="post" action="/sign"><input type="hidden" name="page" value="${text(page)}"><input type="hidden" name="draft" value="${text(handle)}">
 <button class="main">Sign this order</button></form></section>`;
 }
 
 /** The dialog of a switch. The words are the manager's; both patients are named, and nothing is filled in. */
 function confirmation(
   { banner: from, page }: Pick<Visit, 'banner' | 'page'>,
-  { id, banner: to }: VisitSwitch,
+  { id, banner: to }: Pick<VisitSwitch, 'id' | 'banner'>,
   dialog: SwitchDialog,
 ): string {
-  const again = dialog.round > 1 ? '<p role="alert" class="alert">That did not match. Look at the new patient again.</p>' : '';
-  const fields = dialog.fields.map(({ name, title, kind, required, choices }) => {
-    const label = `<label for="f-${text(name)}">${text(title)}</label>`;
-    const must = required ? ' required' : '';
-    if (kind === 'yes-no')
-      return `<p><input class="tick" type="checkbox" id="f-${text(name)}" name="${text(name)}" value="true"${must}> ${label}</p>`;
-    if (kind === 'choice') {
-      const options = (choices ?? []).map((choice) => `<option>${text(choice)}</option>`).join('');
-      return `${label}<select id="f-${text(name)}" name="${text(name)}"${must}><option value=""></option>${options}</select>`;
-    }
-    return `${label}<input id="f-${text(name)}" name="${text(name)}" autocomplete="off"${must}>`;
-  });
-  return `<form method="post" action="/confirm"><h1 tabindex="-1" autofocus>Switch to ${text(to.name)}?</h1>${again}
-<p>You are leaving ${text(from.name)}. ${text(dialog.message)}</p>
-<input type="hidden" name="page" value="${text(page)}"><input type="hidden" name="switch" value="${text(id)}">${fields.join('')}
-<button class="main" name="do" value="confirm">Switch</button> <button name="do" value="decline" formnovalidate>Stay on ${text(from.name)}</button></form>`;
+  const again = dialog.round > 1;
+  const wrong = `<p role="alert" class="alert" id="wrong">The patient was not switched: what you typed did not match, or came too late. Read both from the record of ${text(to.name)}, and type them again.</p>`;
+  const fields = dialog.fields.map((field, i) => typedField(field, again && i === 0));
+  return `<form class="switch" method="post" action="/confirm"><h1 tabindex="-1"${again ? '' : ' autofocus'}>Switch to ${text(to.name)}?</h1>
+<dl class="both"><div class="from"><dt>You are leaving</dt><dd>${text(from.name)}</dd></div><div class="to"><dt>You are opening</dt><dd>${text(to.name)}</dd></div></dl>
+<p>${text(dialog.message)}</p>${again ? wrong : ''}
+<input type="hidden" name="page" value="${text(page)}"><input type="hidden" name="switch" value="${text(id)}"><input type="hidden" name="round" value="${dialog.round}">
+${fields.join('\n')}
+<div class="doing"><button class="main" name="do" value="confirm">Switch to ${text(to.name)}</button>
+<button name="do" value="decline" formnovalidate>Stay on ${text(from.name)}</button></div></form>`;
+}
+
+/** @param first where the person is to go on after a wrong answer */
+function typedField({ name, title, kind, required, choices, minLength, maxLength }: DialogField, first: boolean): string {
+  const id = `f-${text(name)}`;
+  const hint = kind === 'date' ? `hint-${text(name)}` : undefined;
+  const described = [...(first ? ['wrong'] : []), ...(hint === undefined ? [] : [hint])].join(' ');
+  const common = [
+    `id="${id}" name="${text(name)}"`,
+    required ? 'required' : '',
+    first ? 'autofocus' : '',
+    described === '' ? '' : `aria-describedby="${described}"`,
+  ]
+    .filter(Boolean)
+    .join(' ');
+  const label = `<label for="${id}">${text(title)}</label>`;
+  switch (kind) {
+    case 'yes-no':
+      return `<p><input class="tick" type="checkbox" value="true" ${common}> ${label}</p>`;
+    case 'choice':
+      return `${label}<select ${common}><option value=""></option>${(choices ?? []).map((choice) => `<option>${text(choice)}</option>`).join('')}</select>`;
+    case 'date':
+      return `${label} <span class="note" id="${hint}">as year-month-day, YYYY-MM-DD</span><input ${common} inputmode="numeric" pattern="\\d{4}-\\d{2}-\\d{2}" title="YYYY-MM-DD" maxlength="10" autocomplete="off">`;
+    default:
+      return `${label}<input ${common}${minLength === undefined ? '' : ` minlength="${minLength}"`}${maxLength === undefined ? '' : ` maxlength="${maxLength}"`} autocomplete="off" spellcheck="false" autocapitalize="off">`;
+  }
 }
 
 function findings({ findings: rows, considered }: Assessment, reason: string): string {
@@ -209,7 +250,14 @@ section + .ask { padding-top: 1.5rem; border-top: 1px solid var(--line); }
 label { font-weight: 600; }
 input, select { display: block; width: 100%; margin: .25rem 0 1rem; padding: .625rem .75rem; font: inherit; color: inherit; background: #fff; border: 1px solid #6f808c; border-radius: .5rem; }
 input.tick { display: inline-block; width: auto; margin: 0 .5rem 0 0; }
+.doing { display: flex; flex-wrap: wrap; gap: .75rem; align-items: center; }
+.both { margin: 0 0 1rem; display: grid; grid-template-columns: repeat(auto-fit, minmax(min(12rem, 100%), 1fr)); gap: .75rem; }
+.both div { display: block; padding: .75rem 1rem; border: 1px solid var(--line); border-radius: .5rem; }
+.both .to { border: 2px solid var(--accent); background: var(--wash); }
+.both dd { font-weight: 600; overflow-wrap: anywhere; }
+.switch input:not(.tick) { max-width: 20rem; }
 .alert { margin: 0 0 1.25rem; padding: .75rem 1rem; background: #fdf0ef; border: 1px solid #dfa5a2; border-radius: .5rem; }
+.done { margin: 0 0 1.25rem; padding: .75rem 1rem; background: var(--wash); border: 1px solid var(--accent); border-radius: .5rem; }
 p.alert { color: var(--bad); }
 button, a.main, a.button { display: inline-block; padding: .625rem 1.25rem; font: inherit; font-weight: 600; color: var(--accent); background: #fff; border: 1px solid var(--accent); border-radius: .5rem; cursor: pointer; text-decoration: none; }
 .main { color: #fff; background: var(--accent); }

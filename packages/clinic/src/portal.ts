@@ -5,7 +5,7 @@ import { AuthorityUnavailable, type Grant, type SmartClient, smartClient } from 
 import { HmcpError } from '@hmcp/core';
 import type { Banner } from './banner.js';
 import { type Deployment, deploy, type Listening, type PartyConfig } from './deployment.js';
-import { portalPage, STYLE_POLICY } from './portal-page.js';
+import { type PortalView, portalPage, STYLE_POLICY } from './portal-page.js';
 import { Visit, VisitEnded } from './visit.js';
 
 /** Scopes the portal asks for at launch: what its agents need for one patient. */
@@ -69,7 +69,9 @@ const MOST_OPEN = 100;
 const LOGIN_SECONDS = 600;
 const MOST_FORM_BYTES = 16_384;
 /** What a page of an open chart may send. */
-const FORMS: ReadonlySet<string> = new Set(['/ask', '/results', '/draft', '/sign', '/confirm', '/close']);
+const FORMS: ReadonlySet<string> = new Set(['/ask', '/results', '/draft', '/sign', '/confirm', '/look', '/close']);
+/** Of these, what it may send while a switch is not over. */
+const ALWAYS: ReadonlySet<string> = new Set(['/confirm', '/look', '/close']);
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 const SAY = {
@@ -86,7 +88,9 @@ const SAY = {
   switchOver: 'That switch is over. The chart that is open is shown above.',
   committed: 'You are now on the patient shown above.',
   stayed: 'You are still on the patient shown above. Nothing was lost.',
-  pending: 'Nobody can say yet whether the switch happened. Nothing is shown until it is known.',
+  pending: 'Nobody can say yet whether the switch happened. Nothing was asked.',
+  decideFirst: 'A switch to another patient is not over. Nothing was asked.',
+  notOpened: 'The session could not be opened. Nothing is shown; sign in again.',
 } as const;
 
 class Portal {
@@ -98,6 +102,7 @@ class Portal {
   readonly #logins = new Map<string, Login>();
   /** By the cookie of the browser. */
   readonly #visits = new Map<string, Visit>();
+  readonly #untold = new Map<string, Sentence>();
 
   constructor(deployment: Deployment) {
     this.#deployment = deployment;
@@ -123,7 +128,7 @@ class Portal {
     const json = request.headers.accept === 'application/json';
     if (url === undefined) return say(404, SAY.unknown, { json });
     if (request.method === 'GET' && url.pathname === '/')
-      return json && visit ? jsonAnswer(200, state(visit)) : page(200, portalPage({ visit }));
+      return json && visit ? jsonAnswer(200, state(visit)) : page(200, portalPage({ visit, ...this.#news(key) }));
     if (request.method === 'GET' && url.pathname === '/launch') return this.#launch();
     if (request.method === 'GET' && url.pathname === '/switch')
       return visit ? this.#launch(key) : say(401, SAY.signInFirst, { json });
@@ -136,7 +141,12 @@ class Portal {
     if (form === undefined) return say(413, SAY.tooLong, { visit, json });
     // Two tabs share a cookie: what is asked on a page is asked about the chart that page showed, or not at all.
     if (form.get('page') !== visit.page) return say(409, SAY.otherPage, { visit, json });
+    if ((visit.switching || visit.undecided) && !ALWAYS.has(url.pathname))
+      return say(409, visit.undecided ? SAY.pending : SAY.decideFirst, { visit, json });
     switch (url.pathname) {
+      case '/look':
+        await visit.look();
+        return { status: 303, location: '/' };
       case '/close':
         return this.#close(visit, key);
       case '/confirm':
@@ -172,39 +182,47 @@ class Portal {
     if (login === undefined || late || login.secret !== cookie(request, loginCookie(state))) return say(400, SAY.notBegun, {});
     this.#logins.delete(state);
     const forget = `${loginCookie(state)}=; Path=/callback; Max-Age=0; HttpOnly; SameSite=Lax${this.#secure}`;
+    const own = (): Visit | undefined => (key === undefined || key !== login.visit ? undefined : this.#visits.get(key));
     let grant: Grant;
     try {
       grant = await login.finish(url.href);
     } catch {
-      return { ...say(403, SAY.refused, {}), cookies: [forget] };
+      return { ...say(403, SAY.refused, { visit: own() }), cookies: [forget] };
     }
     const banner = await readBanner(grant).catch(() => undefined);
     if (banner === undefined) {
       await grant.revoke().catch(() => undefined);
-      return { ...say(502, SAY.unreadable, {}), cookies: [forget] };
+      return { ...say(502, SAY.unreadable, { visit: own() }), cookies: [forget] };
     }
-    const switching = login.visit === undefined ? undefined : this.#visits.get(login.visit);
     if (login.visit !== undefined) {
-      if (switching === undefined || key !== login.visit) {
+      const visit = own();
+      if (visit === undefined || key === undefined) {
         await grant.revoke().catch(() => undefined);
         return { ...say(401, SAY.signInFirst, {}), cookies: [forget] };
       }
-      await switching.beginSwitch(grant, banner);
+      const step = await visit.beginSwitch(grant, banner);
+      if ('report' in step) this.#untold.set(key, sentence(step.report));
       return { status: 303, location: '/', cookies: [forget] };
     }
     // A new sign-in gets a new visit; the old one of this browser, and its patient, end here.
     await this.#end(key);
     if (this.#visits.size >= MOST_OPEN) await this.#end(this.#visits.keys().next().value);
+    const opened = await Visit.open({ agent: this.#deployment.agent, grant, banner, ...this.#managed }).catch(() => undefined);
+    if (opened === undefined) {
+      await grant.revoke().catch(() => undefined);
+      return { ...say(503, SAY.notOpened, {}), cookies: [forget] };
+    }
     const id = crypto.randomUUID();
-    this.#visits.set(id, await Visit.open({ agent: this.#deployment.agent, grant, banner, ...this.#managed }));
+    this.#visits.set(id, opened);
     const set = `visit=${id}; Path=/; HttpOnly; SameSite=Lax${this.#secure}`;
     return { status: 303, location: '/', cookies: [forget, set] };
   }
 
   /** The person's answer to the dialog of a switch. */
   async #confirm(visit: Visit, form: URLSearchParams, json: boolean): Promise<Answer> {
-    const { switch: id = '', page: _, do: verb, ...typed } = Object.fromEntries(form);
-    const step = await visit.answerSwitch(id, verb === 'confirm' ? readAnswer(visit.switching?.dialog, typed) : 'decline');
+    const { switch: id = '', round = '', page: _, do: verb, ...typed } = Object.fromEntries(form);
+    const answer = verb === 'confirm' ? readAnswer(visit.switching?.dialog, typed) : 'decline';
+    const step = await visit.answerSwitch(id, Number(round), answer);
     if (json)
       return jsonAnswer(
         step === undefined ? 409 : 200,
@@ -212,9 +230,14 @@ class Portal {
       );
     if (step === undefined) return say(409, SAY.switchOver, { visit });
     if ('dialog' in step) return page(200, portalPage({ visit }));
-    const { result } = step.report;
-    const message = result === 'committed' ? SAY.committed : result === 'pending' ? SAY.pending : SAY.stayed;
-    return page(200, portalPage({ visit, message }));
+    return page(200, portalPage({ visit, ...sentence(step.report) }));
+  }
+
+  /** What the person has not been told yet of a switch that ended. */
+  #news(key: string | undefined): Sentence | undefined {
+    const told = this.#untold.get(key ?? '');
+    this.#untold.delete(key ?? '');
+    return told;
   }
 
   async #ask(visit: Visit, key: string, path: string, form: URLSearchParams, json: boolean): Promise<Answer> {
@@ -223,11 +246,7 @@ class Portal {
     try {
       if (path === '/results') return jsonAnswer(200, await visit.results(field('laboratory')));
       if (path === '/draft')
-        return this.#drafted(
-          visit,
-          await visit.draft({ kind: field('kind') === 'medication' ? 'medication' : 'service', text: field('text') }),
-          json,
-        );
+        return await this.#drafted(visit, field('kind') === 'medication' ? 'medication' : 'service', field('text'), json);
       if (path === '/sign') return this.#signed(visit, await visit.sign(field('draft')), json);
       const assessment = await visit.ask({ reason, laboratory: form.get('laboratory') || undefined });
       return json ? jsonAnswer(200, assessment) : page(200, portalPage({ visit, reason, assessment }));
@@ -243,16 +262,18 @@ class Portal {
     }
   }
 
-  #drafted(visit: Visit, drafted: { draft: string }, json: boolean): Answer {
-    return json ? jsonAnswer(200, drafted) : page(200, portalPage({ visit, drafted: drafted.draft }));
+  async #drafted(visit: Visit, kind: 'medication' | 'service', text: string, json: boolean): Promise<Answer> {
+    const drafted = await visit.draft({ kind, text });
+    return json ? jsonAnswer(200, drafted) : page(200, portalPage({ visit, drafted: { handle: drafted.draft, text } }));
   }
 
   #signed(visit: Visit, signed: { order: string }, json: boolean): Answer {
-    return json ? jsonAnswer(200, signed) : page(200, portalPage({ visit, message: 'The order is signed.' }));
+    return json ? jsonAnswer(200, signed) : page(200, portalPage({ visit, done: 'The order is signed.' }));
   }
 
   async #close(visit: Visit, key: string): Promise<Answer> {
     this.#visits.delete(key);
+    this.#untold.delete(key);
     await visit.close();
     return { status: 303, location: '/', cookies: [`visit=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax${this.#secure}`] };
   }
@@ -261,6 +282,7 @@ class Portal {
     const visit = key === undefined ? undefined : this.#visits.get(key);
     if (key === undefined || visit === undefined) return;
     this.#visits.delete(key);
+    this.#untold.delete(key);
     await visit.close();
   }
 }
@@ -282,6 +304,13 @@ function readAnswer(dialog: SwitchDialog | undefined, typed: Readonly<Record<str
     return [name, kind === 'yes-no' ? value === 'true' : kind === 'number' ? Number(value) : value.trim()];
   });
   return Object.fromEntries(values);
+}
+
+type Sentence = Pick<PortalView, 'done' | 'message'>;
+
+function sentence({ result }: SwitchReport): Sentence {
+  if (result === 'committed') return { done: SAY.committed };
+  return { message: result === 'pending' ? SAY.pending : SAY.stayed };
 }
 
 /** The end of a switch without what a callback threw. */

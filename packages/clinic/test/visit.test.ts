@@ -2,7 +2,7 @@ import type { Agent } from '@hmcp/agent';
 import { AuthorityUnavailable, type Grant, SmartError } from '@hmcp/auth';
 import { HmcpError } from '@hmcp/core';
 import { currentScope } from '@hmcp/core/request-scope';
-import { describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { Visit, VisitEnded } from '../src/visit.js';
 
 const NOW = 1_770_000_000;
@@ -109,5 +109,136 @@ describe('a visit', () => {
   it('cannot be opened without a patient', async () => {
     const { patient: _, ...nobody } = grantOf(3600);
     await expect(open(nobody, agentOf())).rejects.toMatchObject({ code: 42801 });
+  });
+});
+
+const next = { name: 'B', birthDate: '1980-01-01' };
+/** A grant for the next patient. */
+const nextGrant = () => Object.assign(grantOf(7200), { patient: 'B2' });
+/** Lets everything that can happen without time happen. */
+const settled = () => new Promise((resolve) => setImmediate(resolve));
+
+/** Something that waits until it is opened. */
+function gate() {
+  let open: () => void = () => undefined;
+  const opened = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  return { open, opened };
+}
+
+async function beginning(visit: Visit, grant: Grant) {
+  await visit.beginSwitch(grant, next);
+  const id = visit.switching?.id ?? '';
+  return { id, confirm: () => visit.answerSwitch(id, 1, { confirm: true }) };
+}
+
+describe('a visit that goes to another patient', () => {
+  afterEach(() => {
+    vi.useRealTimers();
+  });
+
+  it('shows nobody from the moment its calls are about the next patient until that patient is shown', async () => {
+    const calls = agentOf();
+    const revoking = gate();
+    const visit = await open({ ...grantOf(3600), revoke: () => revoking.opened }, calls);
+    const before = visit.page;
+    const { confirm } = await beginning(visit, nextGrant());
+    const confirmed = confirm();
+    await settled();
+    expect([visit.session.epoch, visit.undecided]).toEqual([2, true]);
+    revoking.open();
+    await confirmed;
+    expect([visit.banner, visit.page === before, visit.undecided]).toEqual([next, false, false]);
+  });
+
+  it('does not go back to a session of the patient before by a renewal that was under way', async () => {
+    const calls = agentOf();
+    const refreshing = gate();
+    const first = grantOf(60, async () => {
+      await refreshing.opened;
+      return grantOf(3600);
+    });
+    const visit = await open(first, calls);
+    const asked = visit.ask({ reason }).catch((error: unknown) => error);
+    const begun = beginning(visit, nextGrant());
+    await settled();
+    refreshing.open();
+    await (await begun).confirm();
+    await asked;
+    await visit.ask({ reason });
+    expect(visit.banner).toEqual(next);
+    expect(calls.tokens.at(-1)).toBe('token-7200');
+  });
+
+  it('asks nothing about the next patient that was asked about the one before', async () => {
+    const calls = agentOf();
+    const visit = await open(grantOf(3600), calls);
+    const { confirm } = await beginning(visit, nextGrant());
+    const confirmed = confirm();
+    const drafted = visit.draft({ kind: 'medication', text: 'for A' }).catch((error: unknown) => error);
+    await confirmed;
+    await drafted;
+    expect(calls.tokens).not.toContain('token-7200');
+  });
+
+  it('answers everybody who sent the same form twice', async () => {
+    const revoking = gate();
+    const visit = await open({ ...grantOf(3600), revoke: () => revoking.opened }, agentOf());
+    const { confirm } = await beginning(visit, nextGrant());
+    const both = [confirm(), confirm()];
+    await settled();
+    revoking.open();
+    const steps = await Promise.race([Promise.all(both), settled().then(settled)]);
+    expect(steps).toMatchObject([{ report: { result: 'committed' } }, { report: { result: 'committed' } }]);
+  });
+
+  it('is on the next patient though another switch was begun while the first was being committed', async () => {
+    const revoking = gate();
+    const visit = await open({ ...grantOf(3600), revoke: () => revoking.opened }, agentOf());
+    const { confirm } = await beginning(visit, nextGrant());
+    const confirmed = confirm();
+    const third = visit.beginSwitch(Object.assign(grantOf(9000), { patient: 'C3' }), { name: 'C', birthDate: '1990-01-01' });
+    await settled();
+    revoking.open();
+    await third;
+    await Promise.race([confirmed, settled()]);
+    expect([visit.session.epoch, visit.banner]).toEqual([2, next]);
+  });
+
+  it('renews its grant again after a dialog that nobody answered', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    const calls = agentOf();
+    const visit = await open(
+      grantOf(60, async () => grantOf(3600)),
+      calls,
+    );
+    await visit.beginSwitch(nextGrant(), next);
+    vi.advanceTimersByTime(121_000);
+    await settled();
+    await visit.ask({ reason });
+    expect([visit.banner, calls.tokens]).toEqual([banner, ['token-3600']]);
+  });
+
+  it('stays in its session when its grant is renewed, so that drafts of that session can still be signed', async () => {
+    const visit = await open(
+      grantOf(60, async () => grantOf(3600)),
+      agentOf(),
+    );
+    const { session } = visit;
+    await visit.ask({ reason });
+    expect(visit.session).toBe(session);
+  });
+
+  it('renews once for questions asked at the same time', async () => {
+    const calls = agentOf();
+    let renewals = 0;
+    const first = grantOf(60, async () => {
+      renewals += 1;
+      return grantOf(3600);
+    });
+    const visit = await open(first, calls);
+    await Promise.all([visit.ask({ reason }), visit.ask({ reason })]);
+    expect([renewals, calls.tokens]).toEqual([1, ['token-3600', 'token-3600']]);
   });
 });

@@ -14,6 +14,7 @@ import { abort, answer, ask, begin, commit, outcomeOf, type Proposal, proceed, p
 import { type Caller, digest, type Office } from './office.js';
 import { mayEnd, maySwitch } from './rights.js';
 import type { Pending, Session } from './session-row.js';
+import { StoreUnavailable } from './store.js';
 
 /** How the connection can carry a dialog, and what came back on it. */
 export interface Conversation {
@@ -27,6 +28,10 @@ export interface Conversation {
 export type Switched =
   | { readonly is: 'result'; readonly result: SwitchResult }
   | { readonly is: 'dialog'; readonly dialog: Dialog; readonly nonce: string };
+
+/** Times a switch that is being finished is tried again when the store does not answer. */
+const MAX_STORE_FAILURES = 20;
+const STORE_PAUSE_MS = 500;
 
 /** Where a switch stands, and what comes next. */
 interface Seen {
@@ -237,11 +242,24 @@ export class Switching {
     const key = `${sid} ${switchId}`;
     const running = this.#finishing.get(key);
     if (running) return running;
-    const finishing = this.#drainAndCommit(sid, switchId, caller, authorize)
+    const finishing = this.#persist(() => this.#drainAndCommit(sid, switchId, caller, authorize))
       .catch((error: unknown) => this.#onFailure(error))
       .finally(() => this.#finishing.delete(key));
     this.#finishing.set(key, finishing);
     return finishing;
+  }
+
+  /** A store that does not answer is asked again for a while: nobody else would finish a switch that was confirmed. */
+  async #persist(finish: () => Promise<void>): Promise<void> {
+    for (let failures = 0; ; ) {
+      try {
+        return await finish();
+      } catch (error) {
+        failures += 1;
+        if (!(error instanceof StoreUnavailable) || failures > MAX_STORE_FAILURES) throw error;
+      }
+      await this.#office.parts.clock.wait(STORE_PAUSE_MS, new AbortController().signal);
+    }
   }
 
   async #drainAndCommit(sid: string, switchId: string, caller: Caller, authorize: () => Promise<void>): Promise<void> {

@@ -48,6 +48,28 @@ describe('joining', () => {
     await expect(caller.method(MANAGER_METHODS.join, join(sid, more))).rejects.toMatchObject({ code: 40301 });
   });
 
+  it.each<[string, string, Record<string, unknown>]>([
+    ['join', MANAGER_METHODS.join, { role: 'reader', delivery: 'pull' }],
+    ['get', MANAGER_METHODS.get, {}],
+    ['vote', MANAGER_METHODS.vote, { switchId: 's1', vote: 'accept' }],
+    ['drained', MANAGER_METHODS.drained, { switchId: 's1' }],
+    ['release', MANAGER_METHODS.release, { permit: 'pm_1' }],
+    ['abort', MANAGER_TOOLS.abort, { switchId: 's1' }],
+    ['close', MANAGER_TOOLS.close, { switchId: 's1', expectedEpoch: 1 }],
+  ])('%s with a token without the scope does not tell whether there is such a session', async (_, name, more) => {
+    const known = await opened();
+    const caller = await bed.caller(portal('A1', { scope: 'patient/Patient.r' }));
+    const refusalFor = async (sid: string): Promise<unknown> => {
+      const isTool = Object.values<string>(MANAGER_TOOLS).includes(name);
+      const answer = isTool ? caller.tool(name, { sid, ...more }) : caller.method(name, { sid, ...more });
+      const { code, message, data } = (await answer.catch((error: unknown) => error)) as Record<string, unknown>;
+      return { code, message, data };
+    };
+    const refusal = await refusalFor(known);
+    expect(refusal).toMatchObject({ code: 40301 });
+    expect(await refusalFor('ctx_none')).toEqual(refusal);
+  });
+
   it('a session nobody knows is refused in the same words', async () => {
     await opened();
     const caller = await bed.caller(itself('orders'));

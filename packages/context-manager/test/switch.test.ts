@@ -1,5 +1,5 @@
 import { HmcpError, MANAGER_TOOLS } from '@hmcp/core';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { type MemoryStore, memoryStore, StoreUnavailable } from '../src/index.js';
 import { agent, B_RIGHT, type Caller, itself, portal, type World, world } from './support/world.js';
 
@@ -164,6 +164,26 @@ describe('exactly one decision', () => {
     const person = await bed.caller(portal('B7'), [B_RIGHT]);
     expect(await person.switch(toB(sid))).toMatchObject({ result: 'committed', epoch: 2 });
     expect(events().filter((one) => one === 'switch.committed')).toHaveLength(1);
+  });
+
+  it('a store that does not answer once, at the commit, does not leave the person waiting for the deadline', async () => {
+    const inner = memoryStore();
+    let fails = true;
+    const failing: MemoryStore = {
+      ...inner,
+      records: inner.records,
+      compareAndSet: async (next, record) => {
+        if (record.event !== 'switch.committed' || !fails) return inner.compareAndSet(next, record);
+        fails = false;
+        throw new StoreUnavailable();
+      },
+    };
+    const sid = await opened({ store: failing });
+    const switching = (await bed.caller(portal('B7'), [B_RIGHT])).switch(toB(sid));
+    await vi.waitFor(() => expect(fails).toBe(false));
+    await vi.waitFor(() => expect(bed.clock.waiting).toBe(1));
+    bed.clock.advance(1_000);
+    expect(await switching).toMatchObject({ result: 'committed', epoch: 2 });
   });
 
   it('a lost commit reply to the person is not a lost switch: asked again, it says what happened', async () => {

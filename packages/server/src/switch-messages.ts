@@ -100,8 +100,8 @@ async function drain(asked: DrainParams, iss: string, participation: Participati
 
 async function decided(told: DecidedParams, iss: string, participation: Participation, env: AgentEnv): Promise<SwitchAnswer> {
   const { sid, epoch, switchId } = told;
-  await participation.decided(told, iss);
-  // A manager that can be believed about seals can be believed about its epoch: what is below it ends now.
+  // A manager that can be believed about seals can be believed about its epoch: what is below it ends now, whatever follows.
   fenceOf(env).work.learned({ iss, sid }, epoch);
+  await participation.decided(told, iss);
   return { result: {}, said: { sid, epoch, switchId } };
 }

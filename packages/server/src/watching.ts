@@ -12,8 +12,8 @@ export class Watching {
   readonly #env: AgentEnv;
   /** Open `subscriptions/listen` requests of a pipe, which the SDK never answers but with a notification. */
   readonly #listening = new Map<string | number, Listening>();
-  /** URIs a 2025-era client subscribed to: until when (milliseconds), and in which session and epoch. */
-  readonly #subscribed = new Map<string, { readonly until: number; readonly seal: SealClaims | undefined }>();
+  /** URIs a 2025-era client subscribed to, until when (milliseconds); inside a session while its epoch stands. */
+  readonly #subscribed = new Map<string, { readonly until: number; readonly leave: () => void }>();
 
   constructor(env: AgentEnv) {
     this.#env = env;
@@ -35,24 +35,33 @@ export class Watching {
   }
 
   subscribe(uri: string, until: number, seal: SealClaims | undefined): void {
-    this.#subscribed.set(uri, { until, seal });
+    this.unsubscribe(uri);
+    let passed = false;
+    const end = (): void => {
+      passed = true;
+      this.#subscribed.delete(uri);
+    };
+    const leave = seal === undefined ? () => {} : fenceOf(this.#env).epochs.enter(seal, { epoch: seal.epoch, end });
+    if (!passed) this.#subscribed.set(uri, { until, leave });
   }
 
   unsubscribe(uri: string): void {
+    this.#subscribed.get(uri)?.leave();
     this.#subscribed.delete(uri);
   }
 
   isWatched(uri: string): boolean {
     if ([...this.#listening.values()].some(({ uris }) => uris.has(uri))) return true;
-    const { until = 0, seal } = this.#subscribed.get(uri) ?? {};
-    if (seal !== undefined && fenceOf(this.#env).epochs.passed(seal)) return false;
-    return (this.#env.now ?? Date.now)() < until;
+    const { until } = this.#subscribed.get(uri) ?? { until: 0 };
+    const stands = (this.#env.now ?? Date.now)() < until;
+    if (!stands) this.unsubscribe(uri);
+    return stands;
   }
 
   /** The connection is gone. */
   clear(): void {
     for (const { end } of this.#listening.values()) end();
     this.#listening.clear();
-    this.#subscribed.clear();
+    for (const uri of [...this.#subscribed.keys()]) this.unsubscribe(uri);
   }
 }

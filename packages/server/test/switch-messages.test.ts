@@ -317,6 +317,15 @@ describe('a switch and what is being served', () => {
     expect((await p.call('read')).error).toMatchObject({ code: 40901, data: { check: 'epoch' } });
   });
 
+  test('a decision ends what is below its epoch though the participation could not take it in', async () => {
+    const { p, read, sign, signal, go } = await busy();
+    p.orders.refusing = new Error('the cache is busy');
+    expect((await p.tell(DECIDED, PARAMS[DECIDED])).error).toMatchObject({ code: 50301 });
+    expect(signal.aborted).toBe(true);
+    go.release();
+    await Promise.all([read, sign]);
+  });
+
   test('a decision of another session ends nothing', async () => {
     const { p, read, signal, go } = await busy();
     await p.tell(DECIDED, { ...PARAMS[DECIDED], sid: 'ctx_2', epoch: 9 });

@@ -232,7 +232,8 @@ export class SwitchRig {
     }
     this.#network = 'up';
     // Nobody may have been able to say where the session is; the next call asks.
-    if ((await this.#row()).epoch !== session.epoch || this.#confirmed) {
+    const { epoch, pending } = await this.#row();
+    if (epoch !== session.epoch || pending !== undefined || this.#confirmed) {
       this.#call();
       await this.#drained();
     }
