@@ -6,7 +6,7 @@ export type Serve = (request: Request) => Promise<Response>;
 /**
  * What befalls one call on the network.
  * - `request lost`: the agent never hears of it · `answer lost`: the agent has done it, nobody hears that
- * - `sent twice`: the agent gets it again, as when a proxy repeats it; the first answer counts
+ * - `sent twice`: answered, the agent gets it again, as when a proxy repeats it; the first answer counts
  * - `context lost`: something on the way drops the envelope from `_meta`
  */
 export type Fault = 'request lost' | 'answer lost' | 'sent twice' | 'context lost';
@@ -39,8 +39,11 @@ export async function suffer(fault: Fault | undefined, request: Request, body: s
       throw new TypeError('fetch failed');
     case 'sent twice': {
       const again = request.clone();
-      const [first] = await Promise.all([serve(request), serve(again).then((second) => second.text())]);
-      return first;
+      const first = await serve(request);
+      const answer = await first.arrayBuffer();
+      await (await serve(again)).text();
+      const { status, headers } = first;
+      return new Response(answer, { status, headers });
     }
     case 'context lost': {
       const { url, method, headers, signal } = request;

@@ -17,6 +17,7 @@ import {
   createSealVerifier,
   createTokenExchanger,
   createTokenVerifier,
+  type Grant,
   type TrustedManager,
 } from '@hmcp/auth';
 import { createFhirServer } from '@hmcp/clinic';
@@ -66,6 +67,8 @@ export interface TestbedOptions {
 export interface Testbed {
   readonly clock: TestClock;
   readonly trace: Trace;
+  /** What signing in for a patient yields to the portal: to renew a session with. @throws {TypeError} for somebody not in the testbed */
+  launch(person: TestPerson): Promise<Grant>;
   /**
    * Signs the person at the portal in for a patient and opens a session.
    * @param options.assurance `process`: without the context manager. @default "manager"
@@ -257,7 +260,7 @@ export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
   const portalScope = `${scope} ${SESSION_SCOPE}`;
   const portal: Agent = (await partyOf(PORTAL, undefined, portalScope)).agent;
   const sessions = new Set<WatchedSession>();
-  const launch = (person: TestPerson) => {
+  const launch = async (person: TestPerson): Promise<Grant> => {
     if (!people.includes(person)) throw new TypeError('this person is not in the testbed');
     return issuer.grant(person, PORTAL, portalScope);
   };
@@ -269,6 +272,7 @@ export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
   const bed: Testbed = {
     clock,
     trace,
+    launch,
     async open(person, { assurance = 'manager' } = {}) {
       const managed =
         assurance === 'manager' ? { manager: managerUrl, participants: members.map(({ agent }) => agent.name) } : {};
@@ -279,7 +283,7 @@ export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
       return watched;
     },
     switch: (session, person, { confirm = async (dialog: SwitchDialog) => typedBy(dialog, people) } = {}) =>
-      session.switchPatient({ authorize: async () => launch(person), confirm }),
+      session.switchPatient({ authorize: () => launch(person), confirm }),
     hold(agent, contract, { at = 'answer' } = {}) {
       known(agent);
       return holds.add(agent, contract, at);

@@ -63,6 +63,10 @@ export class WatchedSession implements Session {
     return report;
   }
 
+  renew(grant: Grant): void {
+    this.#session.renew(grant);
+  }
+
   close(): Promise<void> {
     return this.#session.close();
   }

@@ -74,6 +74,16 @@ describe('a testbed', () => {
     await expect(session.call('labs', listResults, {})).toHaveRefused(40302);
   });
 
+  it('goes on with a renewed grant', async () => {
+    await using bed = await createTestbed({ agents, people: [ann] });
+    const session = await bed.open(ann);
+    bed.clock.advance(3_000_000);
+    session.renew(await bed.launch(ann));
+    bed.clock.advance(3_000_000);
+    await session.call('labs', listResults, {});
+    expect(bed.trace).toStayOnPatient();
+  });
+
   it('holds a call before it arrives, too, and lets everything go when it is closed', async () => {
     const bed = await createTestbed({ agents, people: [ann] });
     const session = await bed.open(ann);
