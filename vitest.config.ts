@@ -21,6 +21,7 @@ export default defineConfig({
           hookTimeout: 20_000,
         },
       },
+      { ...onSource, test: { name: 'examples', include: ['examples/**/*.test.ts'], setupFiles, testTimeout: 20_000 } },
       {
         ...onSource,
         test: { name: 'architecture', include: ['test/architecture/**/*.test.ts'], setupFiles, testTimeout: 20_000 },

@@ -5,9 +5,9 @@ import { type Package, SCOPE, type SourceFile, type Workspace } from './workspac
 
 /** What a failing layering test shows beside its violations. */
 export const PICTURE = `
-  core ◄ auth ◄ { server, agent } ◄ { context-manager, authorization-server*, clinic } ◄ cli ◄ examples
+  core ◄ auth ◄ { server, agent } ◄ { context-manager, authorization-server*, clinic ◄ testing } ◄ cli ◄ examples
     ▲
-    └─ audit ◄ { context-manager, clinic, cli }               * needs core + auth only
+    └─ audit ◄ { context-manager, clinic, testing, cli }      * needs core + auth only
 
   Arrows never turn. server and agent never import each other. core imports no Node built-in except in ./request-scope.
   Packages reach each other only through \`exports\`. No circular import. Declared dependencies are the imported ones.`;
@@ -27,6 +27,10 @@ export const ALLOWED: Readonly<Record<string, { readonly ours: readonly string[]
   clinic: {
     ours: ['core', 'auth', 'audit', 'server', 'agent'],
     others: ['@modelcontextprotocol/server', 'jose', 'zod'],
+  },
+  testing: {
+    ours: ['core', 'auth', 'audit', 'server', 'agent', 'context-manager', 'clinic'],
+    others: ['jose', 'vitest', 'zod'],
   },
   cli: {
     ours: ['core', 'auth', 'audit', 'server', 'agent', 'context-manager', 'authorization-server', 'clinic'],
@@ -68,7 +72,7 @@ function checkPackage(pkg: Package, workspace: Workspace, graph: Map<string, Edg
   const allowed = ALLOWED[pkg.short];
   if (!allowed || pkg.manifest.name !== `${SCOPE}/${pkg.short}`)
     return [`${pkg.folder}/package.json: "${pkg.manifest.name}" has no place in the picture`];
-  const declared = Object.keys(pkg.manifest.dependencies ?? {});
+  const declared = Object.keys({ ...pkg.manifest.dependencies, ...pkg.manifest.peerDependencies });
   const forTests = [...declared, ...Object.keys({ ...pkg.manifest.devDependencies, ...workspace.root.devDependencies })];
   const imported = new Set<string>();
   const found: Violation[] = [];

@@ -12,6 +12,8 @@ export interface Manifest {
   readonly bin?: Readonly<Record<string, string>>;
   readonly exports?: Readonly<Record<string, Readonly<Record<string, string>>>>;
   readonly dependencies?: Readonly<Record<string, string>>;
+  /** What its user brings: imported, not installed with it. */
+  readonly peerDependencies?: Readonly<Record<string, string>>;
   readonly devDependencies?: Readonly<Record<string, string>>;
 }
 
@@ -110,7 +112,7 @@ function readPackage(folder: string): Package {
   const modules = filesBelow(folder)
     .filter(isModule)
     .map((path) => ({ path: path.slice(folder.length + 1), text: readText(path) }));
-  const isTest = ({ path }: SourceFile) => path.startsWith('test/');
+  const isTest = ({ path }: SourceFile) => path.startsWith('test/') || path.endsWith('.test.ts');
   return {
     short: manifest.name.replace(`${SCOPE}/`, ''),
     folder,

@@ -1,0 +1,208 @@
+import { type AuditRecord, META, methodClass } from '@hmcp/core';
+import { decodeJwt } from 'jose';
+import type { Canaries } from './canaries.js';
+import type { Passage } from './network.js';
+import type { TestPerson } from './people.js';
+import { readAnswer } from './wire-answer.js';
+
+/** One request that left somebody, and what became of it. */
+export interface TraceHop {
+  readonly from: string;
+  readonly to: string;
+  /** The tool, the method, or at the FHIR server the path without an id. */
+  readonly operation: string;
+  /** Whom its token is for. */
+  readonly person: string | undefined;
+  /** Of the envelope: which act of the person, at which epoch of the session. */
+  readonly intent: string | undefined;
+  readonly epoch: number | undefined;
+  /** `broken`: the caller went away before the answer. */
+  readonly outcome: 'under way' | 'answered' | 'refused' | 'broken';
+  readonly code?: number | undefined;
+  readonly check?: string | undefined;
+}
+
+/** Everything that happened in a testbed, in order. Names people: they are synthetic. */
+export interface Trace {
+  readonly hops: readonly TraceHop[];
+  /** Audit records of everybody, in the order they were made. */
+  readonly audit: readonly AuditRecord[];
+  /** Name of the party a resource identifier is of; what it is given, for any other text. */
+  nameOf(resource: string): string;
+  /** Each place where something of one person got into work for another, in a sentence; none when all stayed where it belongs. */
+  strays(): readonly string[];
+  /** One line a hop, a switch, a delivery. */
+  toString(): string;
+  /** Writes {@link toString}. @param out default standard output */
+  print(out?: { write(text: string): unknown }): void;
+}
+
+interface Entry {
+  readonly hop: Omit<TraceHop, 'outcome' | 'code' | 'check'>;
+  /** Whether what it carries is looked at: a manager's dialog names the next patient, as it must. */
+  readonly judged: boolean;
+  readonly sent: string;
+  status: number | undefined;
+  received: string;
+  broken: boolean;
+}
+
+/** Writes down what happens. */
+export class TraceBook implements Trace {
+  readonly audit: AuditRecord[] = [];
+  readonly #entries: Entry[] = [];
+  readonly #lines: (() => string)[] = [];
+  readonly #strays: string[] = [];
+  readonly #canaries: Canaries;
+  readonly #people: readonly TestPerson[];
+  readonly #names = new Map<string, string>();
+
+  constructor(options: { readonly canaries: Canaries; readonly people: readonly TestPerson[] }) {
+    this.#canaries = options.canaries;
+    this.#people = options.people;
+  }
+
+  get hops(): readonly TraceHop[] {
+    return this.#entries.map(hopOf);
+  }
+
+  /** From now on, records by `resource` are of the party with this name. */
+  name(resource: string, name: string): void {
+    this.#names.set(resource, name);
+  }
+
+  nameOf(resource: string): string {
+    return this.#names.get(resource) ?? resource;
+  }
+
+  /** A request is leaving. Handshakes and tokens are no hops. */
+  sent(
+    from: string,
+    to: string,
+    request: Request,
+    body: string,
+    judged: boolean,
+  ): Pick<Passage, 'piece' | 'status' | 'broken'> | undefined {
+    const operation = operationOf(request, body);
+    if (operation === undefined) return undefined;
+    const { intent, epoch } = intentOf(body);
+    const hop = { from, to, operation, person: this.#personOf(request)?.name, intent, epoch };
+    const entry: Entry = { hop, judged, sent: `${request.url}\n${body}`, status: undefined, received: '', broken: false };
+    this.#entries.push(entry);
+    this.#lines.push(() => lineOf(hopOf(entry)));
+    return {
+      status: (status) => {
+        entry.status = status;
+      },
+      piece: async (text) => {
+        entry.received += text;
+      },
+      broken: () => {
+        entry.broken = true;
+      },
+    };
+  }
+
+  /** A session is at a person. */
+  at(what: string, person: TestPerson): void {
+    this.#lines.push(() => `— ${what} ${person.name}`);
+  }
+
+  /** A value is delivered to the one who asked about `asked`, while the session is at `now`. */
+  delivered(what: string, asked: TestPerson, now: TestPerson, value: unknown): void {
+    const others = this.#others(asked, JSON.stringify(value) ?? '');
+    const late = asked === now ? [] : [`${what}, asked about ${asked.name}, was delivered with ${now.name} on the screen`];
+    const found = [...late, ...others.map((other) => `${what} about ${asked.name} was delivered with values of ${other.name}`)];
+    this.#strays.push(...found);
+    this.#lines.push(() => `  delivered: ${what} about ${asked.name}${found.length === 0 ? '' : ' ✗ STRAY'}`);
+  }
+
+  strays(): readonly string[] {
+    return [...this.#entries.flatMap((entry) => this.#straysOf(entry)), ...this.#strays];
+  }
+
+  toString(): string {
+    return `${this.#lines.map((line) => line()).join('\n')}\n`;
+  }
+
+  print(out: { write(text: string): unknown } = process.stdout): void {
+    out.write(this.toString());
+  }
+
+  /** What was refused stayed where it was; all else is held against the person of the request. */
+  #straysOf(entry: Entry): string[] {
+    const { hop, judged, sent, received } = entry;
+    const person = this.#people.find(({ name }) => name === hop.person);
+    if (!judged || person === undefined || hopOf(entry).outcome === 'refused') return [];
+    const at = `${hop.from} → ${hop.to} ${hop.operation} about ${person.name}`;
+    return [
+      ...this.#others(person, sent).map((other) => `${at} was asked with values of ${other.name}`),
+      ...this.#others(person, received).map((other) => `${at} was answered with values of ${other.name}`),
+    ];
+  }
+
+  #others(person: TestPerson, text: string): TestPerson[] {
+    return this.#canaries.whoseIn(text).filter((other) => other !== person);
+  }
+
+  #personOf(request: Request): TestPerson | undefined {
+    const token = /^Bearer (.+)$/.exec(request.headers.get('authorization') ?? '')?.[1];
+    if (token === undefined) return undefined;
+    const { patient } = decodeJwt(token);
+    return this.#people.find(({ id }) => id === patient);
+  }
+}
+
+function hopOf({ hop, status, received, broken }: Entry): TraceHop {
+  if (status === undefined) return { ...hop, outcome: broken ? 'broken' : 'under way' };
+  const answer = readAnswer(status, received);
+  if (answer.code !== undefined) return { ...hop, outcome: 'refused', ...answer };
+  return { ...hop, outcome: broken ? 'broken' : received === '' ? 'under way' : 'answered' };
+}
+
+function lineOf({ from, to, operation, person, epoch, outcome, code, check }: TraceHop): string {
+  const said = code === undefined ? outcome : `${outcome} ${code}${check === undefined ? '' : ` (${check})`}`;
+  const about = person === undefined ? '' : ` · ${person}`;
+  return `  ${from} → ${to} ${operation}${about}${epoch === undefined ? '' : ` · epoch ${epoch}`}: ${said}`;
+}
+
+/** What is asked; `undefined` for what is no hop: handshakes, catalogues, notifications, metadata and tokens. */
+function operationOf(request: Request, body: string): string | undefined {
+  const url = new URL(request.url);
+  if (request.method === 'GET') {
+    if (url.pathname.includes('/.well-known/') || !request.headers.has('authorization')) return undefined;
+    return `GET ${url.pathname.split('/').find((part) => /^[A-Z]/.test(part)) ?? url.pathname}`;
+  }
+  const { method, id, params } = messageOf(body);
+  if (typeof method !== 'string' || id === undefined) return undefined;
+  const kind = methodClass(method);
+  if (kind === 'handshake' || kind === 'catalogue') return undefined;
+  return method === 'tools/call' && typeof params?.name === 'string' ? params.name : method;
+}
+
+/** Name of the tool that a request calls. */
+export function toolOf(body: string): string | undefined {
+  const { method, params } = messageOf(body);
+  return method === 'tools/call' && typeof params?.name === 'string' ? params.name : undefined;
+}
+
+function intentOf(body: string): { readonly intent: string | undefined; readonly epoch: number | undefined } {
+  const envelope = messageOf(body).params?._meta?.[META.context] as { intent?: { id?: unknown; epoch?: unknown } } | undefined;
+  const { id, epoch } = envelope?.intent ?? {};
+  return { intent: typeof id === 'string' ? id : undefined, epoch: typeof epoch === 'number' ? epoch : undefined };
+}
+
+interface Message {
+  readonly method?: unknown;
+  readonly id?: unknown;
+  readonly params?: { readonly name?: unknown; readonly _meta?: Readonly<Record<string, unknown>> };
+}
+
+function messageOf(body: string): Message {
+  try {
+    const value: unknown = JSON.parse(body);
+    return typeof value === 'object' && value !== null ? (value as Message) : {};
+  } catch {
+    return {};
+  }
+}

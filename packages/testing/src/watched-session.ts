@@ -1,0 +1,88 @@
+import type { CallOptions, Session, SwitchReport, SwitchRequest } from '@hmcp/agent';
+import type { Grant } from '@hmcp/auth';
+import type { PatientTool } from '@hmcp/core';
+import type * as z from 'zod';
+import type { TestPerson } from './people.js';
+import type { TraceBook } from './trace.js';
+
+/** A session whose deliveries are written down: whom was asked about, and who is on the screen when the answer comes. */
+export class WatchedSession implements Session {
+  readonly #session: Session;
+  readonly #trace: TraceBook;
+  readonly #people: readonly TestPerson[];
+  #person: TestPerson;
+
+  constructor(options: { session: Session; trace: TraceBook; people: readonly TestPerson[]; person: TestPerson }) {
+    this.#session = options.session;
+    this.#trace = options.trace;
+    this.#people = options.people;
+    this.#person = options.person;
+  }
+
+  get assurance(): Session['assurance'] {
+    return this.#session.assurance;
+  }
+
+  get sid(): string | undefined {
+    return this.#session.sid;
+  }
+
+  get epoch(): number {
+    return this.#session.epoch;
+  }
+
+  get events(): Session['events'] {
+    return this.#session.events;
+  }
+
+  call<I extends z.ZodObject, O extends z.ZodType>(
+    peer: string,
+    contract: PatientTool<I, O>,
+    args: z.input<I>,
+    options?: CallOptions,
+  ): Promise<z.output<O>> {
+    return this.#watch(`${peer} ${contract.name}`, this.#session.call(peer, contract, args, options));
+  }
+
+  act<T>(fn: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    return this.#watch('an act', this.#session.act(fn));
+  }
+
+  async switchPatient(request: SwitchRequest): Promise<SwitchReport> {
+    let grant: Grant | undefined;
+    const report = await this.#session.switchPatient({
+      ...request,
+      authorize: async () => {
+        grant = await request.authorize();
+        return grant;
+      },
+    });
+    const next = this.#people.find(({ id }) => id === grant?.patient);
+    if (report.result === 'committed' && next !== undefined) this.#person = next;
+    this.#trace.at(`switch ${report.result}${report.reason === undefined ? '' : ` (${report.reason})`}, at`, this.#person);
+    return report;
+  }
+
+  renew(grant: Grant): void {
+    this.#session.renew(grant);
+  }
+
+  close(): Promise<void> {
+    return this.#session.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** The work, written down when it is delivered. A test may look at a refusal long after it came. */
+  #watch<T>(what: string, work: Promise<T>): Promise<T> {
+    const asked = this.#person;
+    const watched = work.then((value) => {
+      this.#trace.delivered(what, asked, this.#person, value);
+      return value;
+    });
+    watched.catch(() => undefined);
+    return watched;
+  }
+}

@@ -1,0 +1,140 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { assess, draftOrder, labs, listResults, medications, openOrderBook, orders, partOfOrders, triage } from '@hmcp/clinic';
+import { createTestbed, people, type TestPerson } from '@hmcp/testing';
+import { describe, expect, it } from 'vitest';
+import '@hmcp/testing/vitest';
+
+const { adalinde: ann, beatrisa: bo } = people;
+const agents = [triage, labs, medications];
+
+describe('a testbed', () => {
+  it('serves a chain of agents with real tokens, seals and audit chains', async () => {
+    await using bed = await createTestbed({ agents, people: [ann, bo] });
+    const session = await bed.open(ann);
+    const { considered } = await session.call('triage', assess, { reason: 'cough' });
+    expect(considered.results).toBeGreaterThan(0);
+    expect(session).toMatchObject({ assurance: 'manager', epoch: 1 });
+    expect(bed.trace).toStayOnPatient();
+    expect(bed.trace).toHaveAudited({ by: 'labs', event: 'request.served', hop: 2, epoch: 1, actors: ['triage'] });
+    for (const party of ['portal', 'triage', 'labs', 'medications', 'fhir', 'context-manager'])
+      expect(await bed.verifyAudit(party)).toMatchObject({ ok: true });
+  });
+
+  it('switches, and works on the next patient', async () => {
+    await using bed = await createTestbed({ agents, people: [ann, bo] });
+    const session = await bed.open(ann);
+    const before = await session.call('labs', listResults, {});
+    expect(await bed.switch(session, bo)).toMatchObject({ result: 'committed', epoch: 2, revoked: true });
+    const after = await session.call('labs', listResults, {});
+    expect(after.results).not.toEqual(before.results);
+    expect(bed.trace).toStayOnPatient();
+    expect(bed.trace).toHaveAudited({ by: 'context-manager', event: 'switch.committed', epoch: 2 });
+  });
+
+  it('stays where it was when the person declines', async () => {
+    await using bed = await createTestbed({ agents, people: [ann, bo] });
+    const session = await bed.open(ann);
+    expect(await bed.switch(session, bo, { confirm: async () => 'decline' })).toMatchObject({ result: 'aborted', epoch: 1 });
+    await session.call('labs', listResults, {});
+    expect(bed.trace).toStayOnPatient();
+    expect(bed.trace.toString()).toContain(`switch aborted`);
+  });
+
+  it('has effectors: an order is drafted with a permit, and a switch asks for two identifiers', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'testbed-'));
+    const book = await openOrderBook({ file: join(folder, 'book') });
+    try {
+      await using bed = await createTestbed({ agents: [{ agent: orders(book), ...partOfOrders(book) }], people: [ann, bo] });
+      const session = await bed.open(ann);
+      await session.call('orders', draftOrder, { kind: 'service', text: 'Potassium again tomorrow' });
+      expect(bed.trace).toHaveAudited({ by: 'context-manager', event: 'permit.granted' });
+      const fields: string[] = [];
+      const report = await bed.switch(session, bo, {
+        confirm: async (dialog) => {
+          fields.push(...dialog.fields.map(({ name }) => name));
+          return { birthDate: bo.birthDate, recordNumberLast4: bo.recordNumberLast4 };
+        },
+      });
+      expect(report).toMatchObject({ result: 'committed', saved: 1, lost: 0 });
+      expect(fields).toEqual(['birthDate', 'recordNumberLast4']);
+      expect(bed.trace).toStayOnPatient();
+    } finally {
+      await book.close();
+      await rm(folder, { recursive: true });
+    }
+  });
+
+  it('refuses a token whose time is over once the clock is moved', async () => {
+    await using bed = await createTestbed({ agents, people: [ann] });
+    const session = await bed.open(ann);
+    await session.call('labs', listResults, {});
+    bed.clock.advance(3_600_000);
+    await expect(session.call('labs', listResults, {})).toHaveRefused(40302);
+  });
+
+  it('goes on with a renewed grant', async () => {
+    await using bed = await createTestbed({ agents, people: [ann] });
+    const session = await bed.open(ann);
+    bed.clock.advance(3_000_000);
+    session.renew(await bed.launch(ann));
+    bed.clock.advance(3_000_000);
+    await session.call('labs', listResults, {});
+    expect(bed.trace).toStayOnPatient();
+  });
+
+  it('holds a call before it arrives, too, and lets everything go when it is closed', async () => {
+    const bed = await createTestbed({ agents, people: [ann] });
+    const session = await bed.open(ann);
+    const held = bed.hold('labs', listResults, { at: 'request' });
+    const call = session.call('labs', listResults, {});
+    await held.reached;
+    expect(bed.trace.hops.at(-1)).toMatchObject({ to: 'labs', outcome: 'under way' });
+    await bed.close();
+    await expect(call).toHaveRefused(40901);
+    await expect(session.call('labs', listResults, {})).toHaveRefused(41001);
+  });
+
+  it('prints every hop, the switch and what was delivered', async () => {
+    await using bed = await createTestbed({ agents, people: [ann, bo] });
+    const session = await bed.open(ann);
+    await session.call('triage', assess, { reason: 'cough' });
+    await bed.switch(session, bo);
+    let printed = '';
+    bed.trace.print({ write: (text: string) => (printed += text) });
+    expect(printed.split('\n')).toEqual(
+      expect.arrayContaining([
+        `— session opened at ${ann.name}`,
+        `  portal → triage assess · ${ann.name} · epoch 1: answered`,
+        `  triage → labs list-results · ${ann.name} · epoch 1: answered`,
+        `  labs → fhir GET Observation · ${ann.name}: answered`,
+        `  delivered: triage assess about ${ann.name}`,
+        `— switch committed, at ${bo.name}`,
+      ]),
+    );
+  });
+
+  it.each<[string, Parameters<typeof createTestbed>[0], RegExp]>([
+    ['one agent twice', { agents: [labs, labs] }, /"labs" is used twice/],
+    ['a person who is not shipped', { agents: [], people: [{ ...ann, id: 'else' }] }, /people that this package ships/],
+  ])('is not made with %s', async (_, options, expected) => {
+    await expect(createTestbed(options)).rejects.toThrow(expected);
+  });
+
+  it('knows only its own people and agents', async () => {
+    await using bed = await createTestbed({ agents: [labs], people: [ann] });
+    await expect(bed.open(bo)).rejects.toThrow('not in the testbed');
+    expect(() => bed.hold('triage', assess)).toThrow('no agent "triage"');
+    expect(() => bed.verifyAudit('triage')).toThrow('no party "triage"');
+    expect(() => bed.clock.advance(-1)).toThrow('forward');
+  });
+});
+
+describe('the people', () => {
+  it.each(Object.entries(people))('%s has what a confirmation asks for', (given, person: TestPerson) => {
+    expect(person.name.toLowerCase()).toContain(given);
+    expect(person.birthDate).toMatch(/^\d{4}-\d{2}-\d{2}$/);
+    expect(person.recordNumberLast4).toHaveLength(4);
+  });
+});
