@@ -1,9 +1,7 @@
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { readPartyConfig, recordsOf, runParty } from '@hmcp/clinic';
-import { toNodeHandler } from '@modelcontextprotocol/node';
 import { createMcpHandler, McpServer } from '@modelcontextprotocol/server';
 import * as z from 'zod';
+import { serveBare } from './serve-bare.js';
 
 // The danger, as it is built every day: a tool of the bare MCP SDK that takes the patient as an argument and believes it.
 await runParty(async () => {
@@ -20,15 +18,5 @@ await runParty(async () => {
     );
     return server;
   });
-  const serveMcp = toNodeHandler(handler);
-  const http = createServer((request, response) => void serveMcp(request as Parameters<typeof serveMcp>[0], response));
-  await new Promise<void>((resolve) => http.listen(0, '127.0.0.1', resolve));
-  return {
-    port: (http.address() as AddressInfo).port,
-    async close() {
-      http.closeAllConnections();
-      http.close();
-      await handler.close();
-    },
-  };
+  return serveBare(handler);
 });

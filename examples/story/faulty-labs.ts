@@ -1,10 +1,8 @@
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { chooseCharts, type PartyConfig, readPartyConfig, recordsOf, runParty } from '@hmcp/clinic';
 import { type Binding, Envelope, isSealed, META, PROTOCOL_VERSION, patientKey, SealClaims } from '@hmcp/core';
-import { toNodeHandler } from '@modelcontextprotocol/node';
 import { createMcpHandler, McpServer } from '@modelcontextprotocol/server';
 import * as z from 'zod';
+import { serveBare } from './serve-bare.js';
 
 // A laboratory that speaks the protocol and is wrong: on the bare SDK, with no check of its own, it puts a perfectly
 // well-formed binding for the patient it was asked about around the results of another one.
@@ -25,17 +23,7 @@ await runParty(async () => {
     );
     return server;
   });
-  const serveMcp = toNodeHandler(handler);
-  const http = createServer((request, response) => void serveMcp(request as Parameters<typeof serveMcp>[0], response));
-  await new Promise<void>((resolve) => http.listen(0, '127.0.0.1', resolve));
-  return {
-    port: (http.address() as AddressInfo).port,
-    async close() {
-      http.closeAllConnections();
-      http.close();
-      await handler.close();
-    },
-  };
+  return serveBare(handler);
 });
 
 /** The binding an honest server would have written: of the patient who was asked about, inside a session and outside one. */

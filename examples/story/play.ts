@@ -105,10 +105,10 @@ export async function play({ teller, data: folder, keep }: PlayOptions): Promise
     return 1;
   } finally {
     teller.end();
-    process.off('SIGINT', interrupt);
-    process.off('SIGTERM', interrupt);
     await world?.close();
     if (stop.signal.aborted ? !keep : held && !keep) await rm(state, { recursive: true, force: true });
+    process.off('SIGINT', interrupt);
+    process.off('SIGTERM', interrupt);
   }
 }
 

@@ -76,6 +76,8 @@ export interface Deployment {
   /** Believes the seals of the configured managers, and no others. */
   readonly seals: SealVerifier;
   readonly env: AgentEnv;
+  /** The party is being stopped: what was under way fails from now on, which nobody needs to be told. */
+  ending(): void;
   close(): Promise<void>;
 }
 
@@ -112,6 +114,7 @@ export async function deploy(config: PartyConfig, options: DeployOptions = {}): 
   const { part = { role: 'reader' }, delivery = 'push' } = options;
   const credentials = createClientCredentials({ issuer: config.issuer, client });
   const participation = manager && participate({ agent, manager: manager.resource, credentials, delivery, ...part });
+  let isEnding = false;
   const env: AgentEnv = {
     resource: config.publicUrl,
     authorizationServers: [config.issuer],
@@ -126,7 +129,10 @@ export async function deploy(config: PartyConfig, options: DeployOptions = {}): 
     managers: config.managers,
     permits: permitAuthority({ agent, participation }),
     participation,
-    log,
+    log: {
+      warn: (fields, notice) => (isEnding ? undefined : log.warn(fields, notice)),
+      error: (fields, notice) => (isEnding ? undefined : log.error(fields, notice)),
+    },
   };
   return {
     config,
@@ -135,6 +141,9 @@ export async function deploy(config: PartyConfig, options: DeployOptions = {}): 
     agent,
     seals,
     env,
+    ending() {
+      isEnding = true;
+    },
     async close() {
       await participation?.close();
       await agent.close();
@@ -160,6 +169,7 @@ export async function serveParty(
   return {
     port: served.port,
     async close() {
+      deployment.ending();
       await served.close();
       await deployment.close();
     },
@@ -178,6 +188,7 @@ export async function serveChild(agent: AgentDefinition, config: PartyConfig): P
   const stop = async (): Promise<void> => {
     if (stopping) return;
     stopping = true;
+    deployment.ending();
     await served.close();
     await deployment.close();
     process.exit(0);
