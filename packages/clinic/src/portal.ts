@@ -57,6 +57,7 @@ export async function servePortal(config: PartyConfig): Promise<Listening> {
   return {
     port: (http.address() as AddressInfo).port,
     async close() {
+      deployment.ending();
       http.closeAllConnections();
       http.close();
       await portal.close();
