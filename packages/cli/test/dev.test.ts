@@ -10,6 +10,12 @@ describe('hmcp dev', () => {
     [['--scope', 'patient/Condition.rs', '--agent', 'problems='], '"--agent" takes NAME=PROGRAM'],
     [['--scope', 'patient/Condition.rs', '--agent', 'labs=serve.js'], 'the world has a party "labs"'],
     [['--scope', 'patient/Condition.rs', '--agent', 'a=x.js', '--agent', 'a=y.js'], 'the world has a party "a"'],
+    [['--calls', 'a=labs'], '"--calls" takes NAME=AGENT'],
+    [['--scope', 'patient/Condition.rs', '--agent', 'a=x.js', '--calls', 'labs'], '"--calls" takes NAME=AGENT'],
+    [['--scope', 'patient/Condition.rs', '--agent', 'a=x.js', '--calls', 'labs=a'], '"--calls" takes NAME=AGENT'],
+    [['--scope', 'patient/Condition.rs', '--agent', 'a=x.js', '--calls', 'a=a'], '"--calls" takes NAME=AGENT'],
+    [['--scope', 'patient/Condition.rs', '--agent', 'a=x.js', '--calls', 'a=fhir'], '"--calls" takes NAME=AGENT'],
+    [['--scope', 'patient/Condition.rs', '--agent', 'a=x.js', '--calls', 'a=b'], '"--calls" takes NAME=AGENT'],
   ])('refuses %j in a sentence, before anything starts', async (argv, sentence) => {
     const { code, stdout, stderr } = await type(['dev', ...argv]);
     expect([code, stdout]).toEqual([64, '']);
