@@ -17,3 +17,20 @@ export const getLabs = definePatientTool({
   input: z.object({ test: z.string().optional() }),
   output: z.object({ results: z.array(Result) }),
 });
+
+export const summarize = definePatientTool({
+  name: 'summarize',
+  description: 'What stands out in the results of the patient in context',
+  scope: 'patient/hmcp:read', // what this agent itself asks for
+  onward: 'patient/Observation.rs', // what the agents behind it ask for
+  input: z.object({ above: z.number() }),
+  output: z.object({ considered: z.int(), above: z.array(z.string()) }),
+});
+
+export const writeNote = definePatientTool({
+  name: 'write-note',
+  description: 'Drafts a note on the patient in context',
+  scope: 'patient/hmcp:write', // it changes something: an effect
+  input: z.object({ text: z.string() }),
+  output: z.object({ note: z.string() }),
+});

@@ -10,13 +10,14 @@ import type { AgentEnv } from '@hmcp/server';
 export const config = JSON.parse(await readFile(process.argv[2] ?? '', 'utf8'));
 const { name, publicUrl, issuer, fhirServer, client, managers, auditFile, pseudonymKey } = config;
 
+export const tokens = createTokenExchanger({ issuer, client }); // for what this program asks others
 export const audit = await openFileAudit({ file: auditFile, by: publicUrl }); // every decision, durable before its answer leaves
 export const env: AgentEnv = {
   resource: publicUrl, // where callers reach this server: the audience of every token it accepts
   authorizationServers: [issuer], // where callers get one
   verifier: createTokenVerifier({ resource: publicUrl, issuers: [{ issuer, fhirServer }] }), // whose tokens are believed
   managers, // whose seals are believed
-  tokens: createTokenExchanger({ issuer, client }), // for what this server asks others
+  tokens,
   audit,
   pseudonymKey, // the audit names people and patients by keyed hashes
   log: createLogger({ name, level: 'warn' }), // fixed sentences on standard error

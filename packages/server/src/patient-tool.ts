@@ -3,7 +3,7 @@ import { HmcpError } from '@hmcp/core';
 import { currentScope, type Outbound } from '@hmcp/core/request-scope';
 import type { McpServer } from '@modelcontextprotocol/server';
 import type * as z from 'zod';
-import { environmentOf } from './admitted.js';
+import { environmentOf, type SealedSession, sessionOf } from './admitted.js';
 import { effectsOf, permitForCall } from './effects.js';
 import { type FhirClient, scopedFhir } from './fhir.js';
 import { declarationsOf } from './operations.js';
@@ -27,6 +27,11 @@ export interface PatientToolContext {
    * @see protocol section 6, "effects"
    */
   effect<T>(key: string, fn: () => Promise<T>): Promise<T>;
+  /**
+   * The manager's name of the session and its epoch, as participants are asked about them: what to keep unsaved work under.
+   * `undefined` in a request that no manager sealed.
+   */
+  readonly session: SealedSession | undefined;
   /** Aborts when the request ends, is cancelled, or its token expires. */
   readonly signal: AbortSignal;
 }
@@ -63,6 +68,7 @@ export function patientTool<I extends z.ZodObject, O extends z.ZodType>(
           return scope.run(() => outbound.call(peer, tool, input, permit === undefined ? options : { ...options, permit }));
         },
         effect: (key, fn) => effectsOf(scope).run(key, fn),
+        session: sessionOf(scope),
         signal: scope.signal,
       });
       // Said here already: a copy made on the way out would hide whose object it was.

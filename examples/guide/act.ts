@@ -1,0 +1,19 @@
+import { openSession } from '@hmcp/agent';
+import { getLabs, summarize } from './contracts.js';
+import { desk, leave, openBrowser, smart } from './desk.js';
+
+const scope = 'launch/patient patient/hmcp:read patient/Observation.rs';
+const grant = await smart.authorize({ launch: 'patient', scope, open: openBrowser });
+const session = await openSession({ agent: desk, grant });
+
+// One act of the person: one intent, however many calls.
+const found = await session.act(async (signal) => {
+  const { considered, above } = await session.call('summary', summarize, { above: 2 }, { signal });
+  const { results } = await session.call('old-labs', getLabs, { test: above[0] }, { signal });
+  return `${above.length} of ${considered}: ${results.map(({ test, value, unit }) => `${test} ${value} ${unit}`)}`;
+});
+console.log(found);
+
+await session.close();
+await grant.revoke();
+await leave();
