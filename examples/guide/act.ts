@@ -9,8 +9,8 @@ const session = await openSession({ agent: desk, grant });
 // One act of the person: one intent, however many calls.
 const found = await session.act(async (signal) => {
   const { considered, above } = await session.call('summary', summarize, { above: 2 }, { signal });
-  const { results } = await session.call('old-labs', getLabs, { test: above[0] }, { signal });
-  return `${above.length} of ${considered}: ${results.map(({ test, value, unit }) => `${test} ${value} ${unit}`)}`;
+  const { results } = await session.call('old-labs', getLabs, { test: 'Creatinine' }, { signal });
+  return `${above} (of ${considered}), creatinine ${results.map(({ value }) => value)}`;
 });
 console.log(found);
 

@@ -8,7 +8,7 @@ export const summary = defineAgent('summary', (env) =>
     patientTool(server, summarize, async ({ above }, { call }) => {
       const { results } = await call('old-labs', getLabs, {}); // same patient, same act, a token of its own
       const high = results.filter(({ value }) => value > above);
-      return { considered: results.length, above: high.map(({ test }) => test) };
+      return { considered: results.length, above: high.map(({ test, value, unit }) => `${test} ${value} ${unit}`) };
     });
     return server;
   }, env),

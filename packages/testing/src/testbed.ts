@@ -23,7 +23,7 @@ import {
 import { createFhirServer } from '@hmcp/clinic';
 import { type ContextStore, createContextManager, memoryStore } from '@hmcp/context-manager';
 import { type AuditRecord, MANAGER_SCOPES, type PatientTool } from '@hmcp/core';
-import type { AgentDefinition, HmcpHandler } from '@hmcp/server';
+import type { AgentEnv, HmcpHandler } from '@hmcp/server';
 import { canariesOf } from './canaries.js';
 import { type Fault, Faults } from './fault.js';
 import { type Held, type HoldAt, Holds } from './held.js';
@@ -46,9 +46,15 @@ const PATIENT_SCOPE = 'patient/*.cruds patient/hmcp:read patient/hmcp:write';
 
 const urlOf = (name: string) => `https://${name}.testbed.example/mcp`;
 
+/** What is served under a name: an agent of `defineAgent`, or a server of one's own behind `createProtection`'s `fetch`. */
+export interface ServedAgent {
+  readonly name: string;
+  create(env: AgentEnv): Pick<HmcpHandler, 'fetch'> & Partial<Pick<HmcpHandler, 'undeclared' | 'close'>>;
+}
+
 /** An agent with what it brings to sessions; an effector causes effects. */
 export interface TestbedAgent extends Pick<ParticipationOptions, 'prepare' | 'drain' | 'purge'> {
-  readonly agent: AgentDefinition;
+  readonly agent: ServedAgent;
   /** @default "reader" */
   readonly role?: ParticipationOptions['role'] | undefined;
 }
@@ -56,7 +62,7 @@ export interface TestbedAgent extends Pick<ParticipationOptions, 'prepare' | 'dr
 /** What a testbed is made of. */
 export interface TestbedOptions {
   /** Each is served under its name, may call every other one, and is named in every session. */
-  readonly agents: readonly (AgentDefinition | TestbedAgent)[];
+  readonly agents: readonly (ServedAgent | TestbedAgent)[];
   /** Whose charts there are. @default all shipped ones */
   readonly people?: readonly TestPerson[] | undefined;
   /** Scope of the person's launches, beside what sessions need. @default everything about one patient */
@@ -226,7 +232,7 @@ export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
   });
   network.attach(MANAGER, managerUrl, manager.fetch);
 
-  const handlers: HmcpHandler[] = [];
+  const handlers: ReturnType<ServedAgent['create']>[] = [];
   const closing: (() => Promise<void>)[] = [];
   for (const { agent: definition, role = 'reader', prepare, drain, purge } of members) {
     const { name } = definition;
@@ -305,7 +311,7 @@ export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
       await portal.close();
       await office.agent.close();
       await manager.close();
-      for (const handler of handlers.splice(0)) await handler.close();
+      for (const handler of handlers.splice(0)) await handler.close?.();
     },
     [Symbol.asyncDispose]: () => bed.close(),
   };
