@@ -17,7 +17,9 @@ const run = promisify(execFile);
  */
 export async function packAll(root: string, into: string): Promise<string[]> {
   const rootManifest = (await readJson(join(root, 'package.json'))) as RootManifest;
-  const folders = (await readdir(join(root, 'packages'))).filter((name) => existsSync(join(root, 'packages', name, 'package.json')));
+  const folders = (await readdir(join(root, 'packages'))).filter((name) =>
+    existsSync(join(root, 'packages', name, 'package.json')),
+  );
   const stage = await mkdtemp(join(tmpdir(), 'hmcp-pack-'));
   try {
     for (const name of folders) await stagePackage(root, `packages/${name}`, join(stage, name), rootManifest);
