@@ -1,9 +1,10 @@
 import { openSession } from '@hmcp/agent';
 import { getLabs, summarize } from './contracts.js';
-import { desk, leave, openBrowser, smart } from './desk.js';
+import { deskOf, leave, openBrowser, peer, smart } from './desk.js';
 
 const scope = 'launch/patient patient/hmcp:read patient/Observation.rs';
 const grant = await smart.authorize({ launch: 'patient', scope, open: openBrowser });
+const desk = deskOf(peer('summary'), peer('old-labs')); // all it may call about a patient
 const session = await openSession({ agent: desk, grant });
 
 // One act of the person: one intent, however many calls.
@@ -16,4 +17,4 @@ console.log(found);
 
 await session.close();
 await grant.revoke();
-await leave();
+await leave(desk);

@@ -1,10 +1,11 @@
 import { openSession } from '@hmcp/agent';
 import { explain } from '@hmcp/core';
 import { getLabs } from './contracts.js';
-import { desk, leave, openBrowser, smart } from './desk.js';
+import { deskOf, leave, openBrowser, peer, smart } from './desk.js';
 
 // One launch gives one token for one patient: the person signs in and picks.
 const grant = await smart.authorize({ launch: 'patient', scope: 'launch/patient patient/Observation.rs', open: openBrowser });
+const desk = deskOf(peer('old-labs')); // all it may call about a patient
 const session = await openSession({ agent: desk, grant });
 
 const { results } = await session.call('old-labs', getLabs, {}); // names no patient: the context does
@@ -15,4 +16,4 @@ await session.call('old-labs', getLabs, confused).catch((refusal) => console.log
 
 await session.close();
 await grant.revoke(); // the person has left
-await leave();
+await leave(desk);

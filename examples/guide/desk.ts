@@ -2,7 +2,7 @@
 // of `hmcp dev`; elsewhere it comes from your own configuration.
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { createAgent } from '@hmcp/agent';
+import { type Agent, createAgent, type Peer } from '@hmcp/agent';
 import { openFileAudit } from '@hmcp/audit';
 import { createSealVerifier, createTokenExchanger, smartClient } from '@hmcp/auth';
 import { signIn } from '@hmcp/authorization-server';
@@ -17,15 +17,21 @@ const client = { clientId, privateKey };
 export const smart = smartClient({ fhirServer: facts.fhirServer, redirectUri, ...client });
 export const manager = facts.manager.resource;
 const audit = await openFileAudit({ file: join(state, 'audit', `desk-${process.pid}.jsonl`), by: clientId });
-export const desk = createAgent({
-  name: 'desk',
-  clientId,
-  peers: facts.parties.flatMap(({ name, resource }) => (resource ? [{ name, resource, kind: 'hmcp' as const }] : [])),
-  tokens: createTokenExchanger({ issuer: facts.issuer, client }),
-  seals: createSealVerifier({ managers: [facts.manager.trusted] }), // whose seals are believed
-  audit,
-  pseudonymKey: (await readFile(join(state, 'keys', 'pseudonym.txt'), 'utf8')).trim(),
-});
+const pseudonymKey = (await readFile(join(state, 'keys', 'pseudonym.txt'), 'utf8')).trim();
+
+/** An agent of the world, as a peer: its name here, and its resource identifier. */
+export function peer(name: string): Peer {
+  const resource = facts.parties.find((party) => party.name === name)?.resource;
+  if (resource === undefined) throw new Error(`the world has no agent "${name}"`);
+  return { name, resource, kind: 'hmcp' };
+}
+
+/** This program as a caller of `peers`, and of nobody else. */
+export function deskOf(...peers: Peer[]): Agent {
+  const tokens = createTokenExchanger({ issuer: facts.issuer, client });
+  const seals = createSealVerifier({ managers: [facts.manager.trusted] }); // whose seals are believed
+  return createAgent({ name: 'desk', clientId, peers, tokens, seals, audit, pseudonymKey });
+}
 
 /** Stands for a person at a browser: signs in, and picks a patient by the place in the list. */
 export function openBrowser(url: string, patient = 0): Promise<string> {
@@ -35,7 +41,7 @@ export function openBrowser(url: string, patient = 0): Promise<string> {
 }
 
 /** At the end of the program. */
-export async function leave(): Promise<void> {
+export async function leave(desk: Agent): Promise<void> {
   await desk.close();
   await audit.close();
 }

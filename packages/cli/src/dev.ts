@@ -5,7 +5,8 @@ import { type CommandIo, EXIT, stateFolder, UsageError } from './command.js';
 import { CLINIC_PARTIES, type ExtraParty, startWorld, WorldError, type WorldFacts } from './world.js';
 import { CLINIC_AGENTS } from './world-plan.js';
 
-const HELP = `hmcp dev [--data DIR] [--state DIR] [--agent NAME=PROGRAM]… [--calls NAME=AGENT]… [--scope SCOPES] [--json]
+const HELP = `hmcp dev [--data DIR] [--state DIR] [--agent NAME=PROGRAM]… [--child NAME=PROGRAM]…
+         [--calls NAME=AGENT]… [--scope SCOPES] [--json]
 
 Starts a small clinic on free loopback ports, each party its own process: a SMART authorization server with a patient picker,
 a FHIR R4 API, a context manager, and the agents portal, triage, labs, medications and orders. Runs until Ctrl-C. For development
@@ -16,6 +17,8 @@ only: it refuses to start with NODE_ENV=production.
                 its addresses where they are free
   --agent       adds an agent of yours: PROGRAM is started as "node PROGRAM CONFIG", reads its configuration from the JSON file
                 CONFIG, listens on 127.0.0.1 and reports {type:"listening",port} with process.send
+  --child       adds an agent of yours that its caller starts as a child and speaks to over its pipes: it is registered and its
+                CONFIG is written to DIR/config/NAME.json, and that is all
   --calls       lets an added agent call another agent of the clinic, or an added one: it is among the "peers" of CONFIG
   --scope       largest scope of the added agents' tokens, space-separated; needed with --agent
   --json        print one line of JSON when everything listens: every URL, resource identifier, account, client and key file
@@ -32,6 +35,7 @@ export async function devCommand(argv: string[], io: CommandIo): Promise<number>
       data: { type: 'string' },
       state: { type: 'string' },
       agent: { type: 'string', multiple: true, default: [] },
+      child: { type: 'string', multiple: true, default: [] },
       calls: { type: 'string', multiple: true, default: [] },
       scope: { type: 'string' },
       json: { type: 'boolean', default: false },
@@ -78,22 +82,31 @@ export async function devCommand(argv: string[], io: CommandIo): Promise<number>
 
 interface AddedAgents {
   readonly agent: readonly string[];
+  readonly child: readonly string[];
   readonly calls: readonly string[];
   readonly scope?: string | undefined;
 }
 
-function readExtras({ agent, calls, scope }: AddedAgents): ExtraParty[] {
-  if (agent.length > 0 && scope === undefined) throw new UsageError('"--agent" needs "--scope"');
+function readExtras({ agent, child, calls, scope }: AddedAgents): ExtraParty[] {
+  const added = [...agent.map((given) => ['--agent', given] as const), ...child.map((given) => ['--child', given] as const)];
   const taken = new Set(CLINIC_PARTIES);
-  const extras = agent.map((given) => {
+  const extras = added.map(([option, given]) => {
+    if (scope === undefined) throw new UsageError(`"${option}" needs "--scope"`);
     const [, name, program] = /^([a-z][a-z0-9-]{0,63})=(.+)$/.exec(given) ?? [];
     if (name === undefined || program === undefined)
-      throw new UsageError('"--agent" takes NAME=PROGRAM, NAME as [a-z][a-z0-9-]*');
+      throw new UsageError(`"${option}" takes NAME=PROGRAM, NAME as [a-z][a-z0-9-]*`);
     if (taken.has(name)) throw new UsageError(`the world has a party "${name}" already`);
     taken.add(name);
-    return { name, module: resolve(program), scope, calls: new Set<string>() };
+    // The address of a child is only a name for it; nobody listens there.
+    return {
+      name,
+      module: resolve(program),
+      scope,
+      calls: new Set<string>(),
+      childOf: option === '--child' ? 'portal' : undefined,
+    };
   });
-  const callable = new Set([...CLINIC_AGENTS, ...extras.map(({ name }) => name)]);
+  const callable = new Set([...CLINIC_AGENTS, ...extras.filter(({ childOf }) => childOf === undefined).map(({ name }) => name)]);
   for (const given of calls) {
     const [, name, called] = /^([^=]+)=([^=]+)$/.exec(given) ?? [];
     const caller = extras.find((extra) => extra.name === name);
