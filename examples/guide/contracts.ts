@@ -1,3 +1,4 @@
+// #region labs
 // What both sides know of a tool. Its input names no patient: the context does.
 import { definePatientTool } from '@hmcp/core';
 import * as z from 'zod';
@@ -17,7 +18,9 @@ export const getLabs = definePatientTool({
   input: z.object({ test: z.string().optional() }),
   output: z.object({ results: z.array(Result) }),
 });
+// #endregion
 
+// #region summary
 export const summarize = definePatientTool({
   name: 'summarize',
   description: 'What stands out in the results of the patient in context',
@@ -26,7 +29,9 @@ export const summarize = definePatientTool({
   input: z.object({ above: z.number() }),
   output: z.object({ considered: z.int(), above: z.array(z.string()) }),
 });
+// #endregion
 
+// #region note
 export const writeNote = definePatientTool({
   name: 'write-note',
   description: 'Drafts a note on the patient in context',
@@ -34,3 +39,4 @@ export const writeNote = definePatientTool({
   input: z.object({ text: z.string() }),
   output: z.object({ note: z.string() }),
 });
+// #endregion

@@ -1,3 +1,4 @@
+// #region first
 import { createTestbed, people } from '@hmcp/testing';
 import { expect, test } from 'vitest';
 import '@hmcp/testing/vitest';
@@ -16,6 +17,7 @@ test('what stands out about Ada is not told about Bea', async () => {
   await session.call('summary', summarize, { above: 2 });
   expect(bed.trace).toStayOnPatient();
 });
+// #endregion
 
 // #region hold
 test('a late answer about Ada never reaches Bea', async () => {

@@ -7,4 +7,9 @@ import { operations } from './operations.js';
 const hmcp = createProtection({ ...env, operations });
 await labs().connect(hmcp.protect(new StdioServerTransport())); // there is no gate: each request brings its token over the pipe
 
-process.stdin.once('end', () => audit.close()); // its parent has gone, or wants it no more
+const stop = async (): Promise<void> => {
+  await audit.close();
+  process.exit(0);
+};
+process.stdin.once('end', stop); // its parent has gone, or wants it no more
+process.once('SIGTERM', stop);
