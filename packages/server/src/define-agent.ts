@@ -10,7 +10,8 @@ export type ServerNotice =
   | 'a request could not be decided'
   | 'an answer could not be settled'
   | 'an audit record could not be made durable'
-  | 'a stdio message could not be served';
+  | 'a stdio message could not be served'
+  | 'a body was read before the gate, and left nowhere: put the gate first, or leave it in `request.body`';
 
 /** Allow-listed fields beside a notice: the class of an error, the kind and name of one of this server's own operations. */
 export interface NoticeFields {

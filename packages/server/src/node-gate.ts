@@ -24,6 +24,7 @@ export function nodeGate(gate: ProtectedGate): NodeGate {
       handOn(passed, request, response, gate);
       await next();
     } catch (error) {
+      if (error instanceof BodyGone) gate.env.log?.error({}, BODY_GONE);
       await answer(undecided(error, gate.env), response);
     }
   };
@@ -59,6 +60,13 @@ function withholdUndecided(exchange: Exchange, body: Json, response: ServerRespo
   });
 }
 
+const BODY_GONE = 'a body was read before the gate, and left nowhere: put the gate first, or leave it in `request.body`';
+
+/** A mistake of the deployment, not of the caller. */
+class BodyGone extends TypeError {
+  override readonly name = 'BodyGone';
+}
+
 /** The request as the gate reads it. Repeated headers stay repeated; a body that earlier middleware read is taken from it. */
 async function webRequest(request: Carried, signal: AbortSignal): Promise<Request> {
   const { method = 'GET', rawHeaders } = request;
@@ -66,8 +74,14 @@ async function webRequest(request: Carried, signal: AbortSignal): Promise<Reques
   const headers = new Headers();
   for (let i = 0; i < rawHeaders.length; i += 2) headers.append(rawHeaders[i] ?? '', rawHeaders[i + 1] ?? '');
   if (method !== 'POST') return new Request(url, { method, headers, signal });
-  const body = request.readableEnded ? textOf(request.body) : await readUpTo(request, MAX_BODY_BYTES + 1);
+  const isRead = request.readableEnded;
+  if (isRead && request.body === undefined && hadBody(request)) throw new BodyGone();
+  const body = isRead ? textOf(request.body) : await readUpTo(request, MAX_BODY_BYTES + 1);
   return new Request(url, { method, headers, signal, body });
+}
+
+function hadBody({ headers }: IncomingMessage): boolean {
+  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;
 }
 
 function textOf(body: unknown): string | Uint8Array<ArrayBuffer> {
