@@ -54,7 +54,7 @@ export function sessionFetch(options: {
     if (peer === undefined) return refuseUndeclared(link, asked);
     // What comes on a stream beside the requests belongs to none of them.
     if (asked.method === 'DELETE')
-      return withoutBody(await link.fetch(base)(asked.url, { method: 'DELETE', headers: asked.headers }));
+      return withoutBody(await link.fetch(base)(asked.url, { method: 'DELETE', headers: asked.headers, ...until(asked.signal) }));
     if (asked.method !== 'POST') return new Response(null, { status: 405, headers: { allow: 'POST, DELETE' } });
     const message = messageOf(asked);
     if (message === undefined) throw new TypeError('a POST of an MCP client holds one JSON-RPC message');
@@ -129,7 +129,7 @@ export function sessionFetch(options: {
     signal: AbortSignal | undefined,
   ): Promise<Response> {
     const body = JSON.stringify(message);
-    return link.fetch(base)(url, { method: 'POST', headers, body, redirect: 'manual', ...(signal ? { signal } : {}) });
+    return link.fetch(base)(url, { method: 'POST', headers, body, redirect: 'manual', ...until(signal) });
   }
 
   function answerTo(link: PeerLink, asked: Asked): (message: JsonRpcMessage) => Promise<void> {
@@ -178,6 +178,10 @@ function messageOf({ text }: Asked): JsonRpcMessage | undefined {
 
 function keyOf({ url, headers }: Asked): string {
   return `${headers.get('mcp-session-id') ?? ''} ${url.href}`;
+}
+
+function until(signal: AbortSignal | undefined): { signal?: AbortSignal } {
+  return signal === undefined ? {} : { signal };
 }
 
 /** Stops with `signal`. @returns what lets go of it: clients hand in one signal for their whole life */
