@@ -147,10 +147,10 @@ describe('what session.fetch sends', () => {
     expect(JSON.stringify(sent)).not.toMatch(/pt-bo|stolen/);
   });
 
-  test.each([
-    ['a Request', (url: string) => [new Request(url, post(call()))] as const],
-    ['bytes', (url: string) => [url, post(call(), { body: new TextEncoder().encode(JSON.stringify(call())) })] as const],
-    ['a URL object', (url: string) => [new URL(url), post(call())] as const],
+  test.each<[string, (url: string) => Parameters<typeof fetch>]>([
+    ['a Request', (url: string) => [new Request(url, post(call()))]],
+    ['bytes', (url: string) => [url, post(call(), { body: new TextEncoder().encode(JSON.stringify(call())) })]],
+    ['a URL object', (url: string) => [new URL(url), post(call())]],
   ])('is read from %s too', async (_, asked) => {
     const { url, heard } = await rawPeer((_request, response, body) => json(response, rows(body, ANN)));
     const { session } = await sessionWith('plain', url);
