@@ -8,13 +8,13 @@ import { type CallFrame, callFrame } from './call-frame.js';
 import { cutOff, deliverable } from './delivery.js';
 import { type AgentEventEmitter, agentEvents } from './events.js';
 import { type AgentLog, HopLedger } from './hop-ledger.js';
-import { type ClientTransport, instrument, transportKind } from './instrument.js';
+import type { ClientTransport } from './instrument.js';
 import { Managers } from './managers.js';
 import { PeerClients } from './peer-clients.js';
-import { PeerLink } from './peer-link.js';
 import { contractScope, defaultTimeoutMs, peerTokens } from './peer-tokens.js';
 import { type Peer, type ResolvedPeer, resolvePeers } from './peers.js';
 import { SealKeeper } from './seal-keeper.js';
+import { protectTransport } from './session-transport.js';
 import { randomBytes } from './traceparent.js';
 
 /** What an agent is made of. */
@@ -100,13 +100,7 @@ export function createAgent(options: AgentOptions): Agent {
   const parts = { ledger, tokens: peerTokens({ tokens: options.tokens, now, fetch }), seals, now, random: randomBytes };
 
   function transport<T extends ClientTransport>(target: T, peer: string, more: { readonly kind?: 'http' | 'stdio' } = {}): T {
-    const kind = more.kind ?? transportKind(target);
-    if (kind === undefined) throw new TypeError('the kind of this transport cannot be told: give { kind: "http" | "stdio" }');
-    if (kind === 'http' && transportKind(target) !== 'http') {
-      throw new TypeError('an http transport must be a StreamableHTTPClientTransport of MCP SDK v1 or v2');
-    }
-    instrument(target, new PeerLink(peers.get(peer), kind, parts));
-    return target;
+    return protectTransport(target, { parts, peer: peers.get(peer), ...more });
   }
 
   const clients = new PeerClients({ fetch, protect: (target, peer) => transport(target, peer.name) });
@@ -177,7 +171,7 @@ export function createAgent(options: AgentOptions): Agent {
   };
   const agent: Agent = { name, clientId, by, events, call, transport, close, [Symbol.asyncDispose]: close };
   const { tokens, wait = pause } = options;
-  keepParts(agent, { tokens, managers, seals, audit, now, wait, log });
+  keepParts(agent, { tokens, managers, seals, audit, now, wait, log, peers, link: parts, fetch });
   return agent;
 }
 
