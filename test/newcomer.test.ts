@@ -32,8 +32,11 @@ beforeAll(async () => {
 });
 
 afterAll(async () => {
-  await endClinic?.();
-  await rm(temp, { recursive: true, force: true });
+  try {
+    await endClinic?.();
+  } finally {
+    await rm(temp, { recursive: true, force: true });
+  }
 });
 
 describe('the packages, installed from their tarballs', () => {
