@@ -1,4 +1,5 @@
-import { ERRORS, RETRY_SENTENCES } from '@hmcp/core';
+import { existsSync } from 'node:fs';
+import { type Check, checksToldApart, ERRORS, type HmcpErrorCode, isHmcpErrorCode, meaningOf, RETRY_SENTENCES } from '@hmcp/core';
 
 /** Answers that are not about patient context, and so carry an HTTP status or a code of JSON-RPC or MCP. */
 const OTHERS: Readonly<Record<string, string>> = {
@@ -21,8 +22,34 @@ const OTHERS: Readonly<Record<string, string>> = {
 
 /** What a code, its name, an HTTP status or a JSON-RPC code means; `undefined` when this protocol has no such answer. */
 export function explainCode(what: string): string | undefined {
-  for (const [code, { name, retry, says, mend }] of Object.entries(ERRORS)) {
-    if (what === code || what === name) return `${code} ${name}: ${says}.\n${RETRY_SENTENCES[retry]} Mend: ${mend}.\n`;
-  }
-  return Object.hasOwn(OTHERS, what) ? `${what} ${OTHERS[what]}\n` : undefined;
+  const code = codeOf(what);
+  if (code === undefined) return Object.hasOwn(OTHERS, what) ? `${what} ${OTHERS[what]}\n` : undefined;
+  const byCheck = checksToldApart(code).map((check) => {
+    const { says, mend } = meaningOf(code, check);
+    return `  check "${check}": ${says}. Mend: ${mend}.\n`;
+  });
+  return `${meaning(code)}${byCheck.join('')}${page(code)}`;
+}
+
+/** What a refusal by one check means, as recorded in an audit. */
+export function explainRefusal(code: number, check: Check | undefined): string {
+  if (isHmcpErrorCode(code)) return `${meaning(code, check)}${page(code)}`;
+  return explainCode(String(code)) ?? `${code}: not an answer of this protocol.\n`;
+}
+
+function meaning(code: HmcpErrorCode, check?: Check): string {
+  const { name, retry, says, mend } = meaningOf(code, check);
+  return `${code} ${name}: ${says}.\n${RETRY_SENTENCES[retry]} Mend: ${mend}.\n`;
+}
+
+function codeOf(what: string): HmcpErrorCode | undefined {
+  if (/^\d{5}$/.test(what)) return isHmcpErrorCode(Number(what)) ? (Number(what) as HmcpErrorCode) : undefined;
+  const named = Object.entries(ERRORS).find(([, { name }]) => name === what)?.[0];
+  return named === undefined ? undefined : (Number(named) as HmcpErrorCode);
+}
+
+/** Where the page of a code is, in a clone of the repository; an installed package does not carry it. */
+function page(code: HmcpErrorCode): string {
+  const path = `docs/errors/${code}.md`;
+  return existsSync(new URL(`../../../${path}`, import.meta.url)) ? `A refused and a mended example: ${path}\n` : '';
 }

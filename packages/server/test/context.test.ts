@@ -61,7 +61,16 @@ describe('an argument for the patient', () => {
     expect(answer.error).toMatchObject({ code: 40903, data: { check: 'argument', retry: 'never' } });
     for (const word of NEVER) expect(answer.text).not.toContain(word);
     expect(seen).toEqual([]);
-    expect(audit.records).toMatchObject([{ event: 'request.refused', code: 40903, check: 'argument', tool: 'get-labs' }]);
+    expect(audit.records).toMatchObject([
+      {
+        event: 'request.refused',
+        code: 40903,
+        check: 'argument',
+        tool: 'get-labs',
+        compared: [{ said: 'token' }, { said: 'argument', argument: 'patientId' }],
+      },
+    ]);
+    for (const word of NEVER) expect(JSON.stringify(audit.records)).not.toContain(word);
   });
 });
 

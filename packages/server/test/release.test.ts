@@ -108,7 +108,8 @@ describe('a result outside the compartment is withheld', () => {
         error: { code: 40903, data: { check: 'result', retry: 'never', hop: 1, by: RESOURCE } },
       });
       expect(leaks(answer.text)).toEqual([]);
-      expect(l.audit.records).toMatchObject([{ event: 'result.withheld', outcome: 8, code: 40903, check: 'result' }]);
+      const compared = [{ said: 'context', pk: l.audit.last?.pk }, { said: 'result' }];
+      expect(l.audit.records).toMatchObject([{ event: 'result.withheld', outcome: 8, code: 40903, check: 'result', compared }]);
       expect(leaks(JSON.stringify([l.audit.records, l.logged]))).toEqual([]);
     }
   });
