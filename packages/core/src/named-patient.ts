@@ -1,7 +1,8 @@
 import type { PatientIdentity } from './patient-context.js';
 import { LONGEST_REFERENCE, normalBase } from './references.js';
 
-const MENTION = /(https?:\/\/[^\s"'<>]{1,512}?\/)?Patient\/([A-Za-z0-9\-.]{1,64})/g;
+const MENTION =
+  /(?:(https?:\/\/[^\s"'<>]{1,512}?\/)?Patient\/|\b[Pp]atient:\/\/|[?&](?:patient|subject)=(?:Patient\/)?)([A-Za-z0-9\-.]{1,64})/g;
 
 /**
  * Whom a text that was found to name another patient names, as far as plain text says it: for the keyed hash in an audit record.
