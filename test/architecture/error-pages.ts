@@ -32,7 +32,7 @@ export function checkPage(
   ];
   const faults = facts.filter((fact) => !text.includes(fact)).map((fact) => `${code} does not say: ${fact.trim()}`);
   if (!/\n\| refused by \| \w[^|]* \|\n/.test(text)) faults.push(`${code} does not say who refuses`);
-  const sources = fencesOf(text).flatMap(({ info }) => /source="([^"]+)"/.exec(info)?.[1] ?? []);
+  const sources = fencesOf(text).flatMap(({ source }) => source ?? []);
   for (const kind of ['refused', 'mended'] as const) {
     const source = sources.find((one) => one.endsWith(`#${code}-${kind}`));
     const [file = '', region = ''] = source?.split('#') ?? [];

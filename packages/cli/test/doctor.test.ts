@@ -246,7 +246,7 @@ describe('a planted fault is found, and what to change is said', () => {
     ],
     ['one that expires soon', 'warning', 'tls', /expires on/, certificate({ trusted: true, validFrom: 0, validTo: NOW + DAY })],
     ['one of no date', 'failure', 'tls', /expired/, certificate({ trusted: true, validFrom: Number.NaN, validTo: Number.NaN })],
-    ['a session nobody can open', 'failure', 'mode', /every request is 42801/, servers({ managers: [] })],
+    ['a session nobody can open', 'failure', 'mode', /every request about a patient is 42801/, servers({ managers: [] })],
     ['effects without a manager', 'warning', 'mode', /fence: none/, servers({ context: 'token', managers: [] })],
     [
       'a development environment',

@@ -1,4 +1,5 @@
-import { type Check, ERRORS, HmcpError, type HmcpErrorCode, type Retry } from './errors.js';
+import { type Check, ERRORS, HmcpError, type HmcpErrorCode, isHmcpErrorCode, type Retry } from './errors.js';
+import { OTHER_ANSWERS, type OtherAnswer } from './other-answers.js';
 
 /** What a caller may do after a refusal, as a sentence. */
 export const RETRY_SENTENCES: Readonly<Record<Retry, string>> = {
@@ -92,11 +93,11 @@ export function explain(error: unknown): string {
 }
 
 /**
- * A deployment that cannot be used, as an exception: which member, which refusal it would have come to, and the mend.
+ * A deployment that cannot be used, as an exception: which member, which answer it would have come to, and the mend.
  * @param fault names the member, never its value
  * @see protocol section 4
  */
-export function unusable(fault: string, code: HmcpErrorCode, check?: Check): TypeError {
-  const { name, says, mend } = meaningOf(code, check);
+export function unusable(fault: string, code: HmcpErrorCode | OtherAnswer, check?: Check): TypeError {
+  const { name, says, mend } = isHmcpErrorCode(code) ? meaningOf(code, check) : OTHER_ANSWERS[code];
   return new TypeError(`${fault}. Requests would be refused: ${code} ${name}, ${says}. Mend: ${mend}.`);
 }

@@ -63,6 +63,7 @@ export {
 } from './errors.js';
 export { checksToldApart, explain, type Meaning, meaningOf, RETRY_SENTENCES, unusable } from './explain.js';
 export { CLIENT_NOTIFICATIONS, controllingManager, type ManagerClient, type MethodClass, methodClass } from './method-class.js';
+export { OTHER_ANSWERS, type OtherAnswer } from './other-answers.js';
 export type { Participation, SessionWork } from './participation.js';
 export { namesAnotherPatient } from './patient-arguments.js';
 export { FhirId, keyedHash, PatientContext, type PatientIdentity, patientKey, samePatient } from './patient-context.js';

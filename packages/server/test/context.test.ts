@@ -1,4 +1,4 @@
-import { META, type Operation } from '@hmcp/core';
+import { ERRORS, META, type Operation } from '@hmcp/core';
 import { McpServer, ResourceTemplate } from '@modelcontextprotocol/server';
 import { describe, expect, test } from 'vitest';
 import * as z from 'zod';
@@ -72,6 +72,17 @@ describe('an argument for the patient', () => {
     ]);
     for (const word of NEVER) expect(JSON.stringify(audit.records)).not.toContain(word);
   });
+});
+
+test('an undeclared tool is named in the log at the start, with the mend of its refusal', async () => {
+  const w = world();
+  const handler = createHmcpHandler(() => {
+    const server = new McpServer({ name: 'existing', version: '1' });
+    server.registerTool('in-a-hurry', {}, () => ({ content: [] }));
+    return server;
+  }, w.env);
+  expect(await handler.undeclared).toEqual(['tools/in-a-hurry']);
+  expect(w.logged.join('\n')).toContain(ERRORS[40303].mend);
 });
 
 describe('a resource template that names a patient', () => {

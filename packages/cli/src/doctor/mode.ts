@@ -15,7 +15,9 @@ export function judgeServer(server: DescribedServer): readonly Finding[] {
   const findings = [optionsOf(server)];
   if (context === 'session' && managers.length === 0) {
     const { says, mend } = meaningOf(42801, 'seal');
-    findings.push(failure('mode', name, `context "session" and no manager: every request is 42801 (${says})`, mend));
+    findings.push(
+      failure('mode', name, `context "session" and no manager: every request about a patient is 42801 (${says})`, mend),
+    );
   } else findings.push(ok('mode', name, `context "${context}": ${MODES[context]}`));
   if (effects && managers.length === 0)
     findings.push(
