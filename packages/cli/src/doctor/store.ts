@@ -92,7 +92,7 @@ async function examineChain(file: string): Promise<Finding> {
         `its audit is not what was written (line ${verdict.line})`,
         'keep it as evidence; see `hmcp audit verify`',
       );
-    return ok('store', file, `its audit verifies, ${verdict.records} records`);
+    return ok('store', file, `its audit verifies: ${verdict.records} record${verdict.records === 1 ? '' : 's'}`);
   } catch {
     return failure('store', file, 'its audit cannot be read', 'correct the path, or restore the file');
   }
