@@ -1,6 +1,6 @@
 export type { Fault } from './fault.js';
 export type { Held, HoldAt } from './held.js';
-export { people, type TestPerson } from './people.js';
+export { people, personFrom, type TestPerson } from './people.js';
 export type { TestClock } from './test-clock.js';
 export { createTestbed, type ServedAgent, type Testbed, type TestbedAgent, type TestbedOptions } from './testbed.js';
 export type { Trace, TraceHop } from './trace.js';
