@@ -9,7 +9,7 @@ const { adalinde: ada, beatrisa: bea } = people;
 
 // The guide has the reader run the first test of pipeline.test.ts with this agent, and shows what it says.
 test('the summary that remembers fails the test of the guide', async () => {
-  await using bed = await createTestbed({ agents: [summary, oldLabs], people: [ada, bea] });
+  await using bed = await createTestbed({ agents: [summary, oldLabs], interleave: false, people: [ada, bea] });
   const session = await bed.open(ada);
   await session.call('summary', summarize, { above: 2 });
   await bed.switch(session, bea);

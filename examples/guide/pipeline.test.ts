@@ -8,9 +8,10 @@ import { summary } from './summary.js';
 
 const { adalinde: ada, beatrisa: bea } = people;
 const agents = [summary, oldLabs];
+const interleave = false; // the old laboratory knows no patients but its own
 
 test('what stands out about Ada is not told about Bea', async () => {
-  await using bed = await createTestbed({ agents, people: [ada, bea] });
+  await using bed = await createTestbed({ agents, interleave, people: [ada, bea] });
   const session = await bed.open(ada);
   await session.call('summary', summarize, { above: 2 });
   await bed.switch(session, bea);
@@ -21,7 +22,7 @@ test('what stands out about Ada is not told about Bea', async () => {
 
 // #region hold
 test('a late answer about Ada never reaches Bea', async () => {
-  await using bed = await createTestbed({ agents, people: [ada, bea] });
+  await using bed = await createTestbed({ agents, interleave, people: [ada, bea] });
   const session = await bed.open(ada);
   const held = bed.hold('old-labs', getLabs); // stops there until released; no timers
   const late = session.call('summary', summarize, { above: 2 });
@@ -35,7 +36,7 @@ test('a late answer about Ada never reaches Bea', async () => {
 
 // #region fault
 test('an answer that gets lost is a refusal, and no half summary', async () => {
-  await using bed = await createTestbed({ agents, people: [ada] });
+  await using bed = await createTestbed({ agents, interleave, people: [ada] });
   const session = await bed.open(ada);
   bed.fault('old-labs', getLabs, 'answer lost');
   await expect(session.call('summary', summarize, { above: 2 })).toHaveRefused(50301, { check: 'peer' });
@@ -44,7 +45,7 @@ test('an answer that gets lost is a refusal, and no half summary', async () => {
 
 // #region named
 test('a model that names somebody else is refused, and the laboratory wrote it down', async () => {
-  await using bed = await createTestbed({ agents, people: [ada, bea] });
+  await using bed = await createTestbed({ agents, interleave, people: [ada, bea] });
   const session = await bed.open(ada);
   const confused = { test: 'Potassium', patientId: bea.id };
   await expect(session.call('old-labs', getLabs, confused)).toHaveRefused(40903, { check: 'argument' });
