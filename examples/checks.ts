@@ -40,6 +40,6 @@ export class Checks {
 }
 
 /** Ids of resources, in order. */
-export function idsOf(resources: readonly { readonly id?: unknown }[]): string[] {
-  return resources.map(({ id }) => String(id)).sort();
+export function idsOf(resources: readonly unknown[]): string[] {
+  return resources.map((resource) => String((resource as { id?: unknown }).id)).sort();
 }

@@ -31,7 +31,7 @@ export interface WorldRun {
   desk(name: string, peers: readonly Peer[]): Promise<Agent>;
   /** Stops the world, so that every log is closed. Idempotent. */
   stop(): Promise<void>;
-  /** After {@link stop}: what an intact, closed log says of calls of tools, as `event tool code`. */
+  /** After {@link stop}: what an intact, closed log says of calls of tools and of tokens, as `event tool code`. */
   decisions(name: string): Promise<string[]>;
 }
 
@@ -94,8 +94,9 @@ async function startRun(options: Partial<WorldOptions> & Pick<WorldOptions, 'sta
     async decisions(name) {
       const told: string[] = [];
       const verdict = await verifyAudit(auditFile(name), {
-        onRecord: ({ event, tool, method, code }) => {
-          if (method === 'tools/call') told.push([event, tool, code].filter((part) => part !== undefined).join(' '));
+        onRecord: ({ event, tool, method, check, code }) => {
+          if (method === 'tools/call' || check === 'token')
+            told.push([event, tool, code].filter((part) => part !== undefined).join(' '));
         },
       });
       return verdict.ok && verdict.warnings.length === 0 ? told : ['the log is not intact and closed', ...told];

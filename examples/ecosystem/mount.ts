@@ -13,7 +13,7 @@ import { labs } from './one-server.js';
 export type Mount = (hmcp: Protection) => Promise<(request: IncomingMessage, response: ServerResponse) => unknown>;
 
 /** What each framework does once the gate has passed a request: the body is parsed already. */
-const serveMcp = (hmcp: Protection) => async (request: IncomingMessage & { body?: unknown }, response: ServerResponse) => {
+export const serveMcp = (hmcp: Protection) => async (request: IncomingMessage & { body?: unknown }, response: ServerResponse) => {
   const transport = new StreamableHTTPServerTransport();
   await labs().connect(hmcp.protect(transport));
   await transport.handleRequest(request, response, request.body);

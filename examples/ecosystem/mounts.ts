@@ -2,17 +2,22 @@ import { Checks } from '@hmcp/examples/dist/checks.js';
 import { MAX_BODY_BYTES } from '@hmcp/server';
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
+import { serveNobody, withoutDocument } from './mistaken-mounts.js';
 import { type Mount, mounts } from './mount.js';
 import { ANN, BO, deploymentOf } from './one-server.js';
 
 // The same server of SDK v1, protected and mounted on express, fastify, hono and node:http. Fails unless on each of them a call is
-// served, another patient is refused with 40903, no token is 401 with a challenge, and too large a body is 413.
+// served, another patient is refused with 40903, no token is 401 with a challenge, and too large a body is 413; and unless a mistake in
+// mounting it serves nobody.
 
 const checks = new Checks();
-for (const [name, mount] of Object.entries(mounts)) await held(name, mount);
+for (const [name, mount] of Object.entries(mounts)) await held(name, mount, true);
+await held('express, at the path of the resource alone', withoutDocument, false);
+for (const [name, mount] of Object.entries(serveNobody)) await servesNothing(name, mount);
 checks.end();
 
-async function held(name: string, mount: Mount): Promise<void> {
+/** @param documented whether the metadata document is found where a 401 says */
+async function held(name: string, mount: Mount, documented: boolean): Promise<void> {
   const is = (what: string, found: unknown, expected: unknown): void => checks.is(`${name}: ${what}`, found, expected);
   const { url, token, records, close } = await deploymentOf(mount);
   try {
@@ -38,8 +43,9 @@ async function held(name: string, mount: Mount): Promise<void> {
     const bare = await post(list);
     const metadata = /resource_metadata="([^"]+)"/.exec(bare.headers.get('www-authenticate') ?? '')?.[1] ?? '';
     is('without a token', bare.status, 401);
-    const { resource } = (await (await fetch(metadata)).json()) as { resource?: unknown };
-    is('and the challenge leads to the metadata of the resource', resource, url);
+    const document = await fetch(metadata);
+    const found = document.ok && ((await document.json()) as { resource?: unknown }).resource === url;
+    is('and the challenge leads to the metadata of the resource', found, documented);
     const tooLarge = JSON.stringify({
       jsonrpc: '2.0',
       id: 1,
@@ -57,6 +63,27 @@ async function held(name: string, mount: Mount): Promise<void> {
       'request.refused 401',
       'request.refused 413',
     ]);
+  } finally {
+    await close();
+  }
+}
+
+/** A right request with a right token, at a mount that has a mistake. */
+async function servesNothing(name: string, mount: Mount): Promise<void> {
+  const { url, token, close } = await deploymentOf(mount);
+  try {
+    const response = await fetch(url, {
+      method: 'POST',
+      headers: {
+        'content-type': 'application/json',
+        accept: 'application/json, text/event-stream',
+        authorization: `Bearer ${token}`,
+      },
+      body: JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'tools/call', params: { name: 'get-labs', arguments: {} } }),
+    });
+    const text = await response.text();
+    checks.is(`${name}: is an error`, response.status === 500 || text.includes('"code":40100'), true);
+    checks.is(`${name}: and names nobody`, text.includes(ANN), false);
   } finally {
     await close();
   }

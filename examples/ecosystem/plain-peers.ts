@@ -7,7 +7,7 @@ import { idsOf } from '@hmcp/examples/dist/checks.js';
 import { playInWorld } from '@hmcp/examples/dist/world-run.js';
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
 import * as z from 'zod';
-import { leaksIn, type Sent, serveEverything } from './wire.js';
+import { EVERYTHING, leaksIn, type Sent, serveEverything } from './wire.js';
 
 // Two servers of the registry that know nothing of patient context, called from a session: `fhir-mcp-server`, in front of the FHIR
 // API of a development world, and `@modelcontextprotocol/server-everything`. Fails unless nothing of the context reaches them, what
@@ -24,8 +24,8 @@ try {
     const own = await run.launch(a, 'patient/Observation.rs');
     const others = await run.launch(b, 'patient/Observation.rs');
     const log = (name: string): string => join(state, `${name}.jsonl`);
-    // How fhir-mcp-server wants it: base URL and bearer token as arguments. One is configured for the patient of the session; the
-    // other one, by mistake, for somebody else.
+    // How fhir-mcp-server wants it: base URL and bearer token as arguments, which whoever may list processes can read. One is
+    // configured for the patient of the session; the other one, by mistake, for somebody else.
     const fhirMcp = (name: string, token: string) => ({
       program: process.execPath,
       args: [tap, log(name), installed('fhir-mcp-server'), '-f', fhirServer, '--auth-type', 'bearer', '--auth-token', token],
@@ -53,6 +53,13 @@ try {
     });
     // #endregion
 
+    const environment = { program: process.execPath, args: [tap, log('child'), installed(EVERYTHING), 'stdio'] };
+    peers.push({ name: 'child', resource: 'https://child.example/', kind: 'plain', command: environment });
+    const getEnv = definePatientTool({
+      ...{ name: 'get-env', description: 'Its environment', scope: search.scope },
+      ...{ input: z.object({}), output: z.record(z.string(), z.string()) },
+    });
+
     const desk = await run.desk('desk', peers);
     await using session = await openSession({ agent: desk, grant: own });
     const about = (patient: string) => ({ resourceType: 'Observation', parameters: { patient } });
@@ -62,6 +69,14 @@ try {
     const found = answer.entry.map(({ resource }) => resource);
     checks.is('observations of the patient', idsOf(found), idsOf(records.ofPatient(a.id, 'Observation')));
     await checks.refused('rows of another patient', session.call('mistaken', search, about(b.id)), 40903, 'result');
+
+    process.env.HMCP_ACCESS_TOKEN = own.accessToken; // what a child may be given on purpose, and none is by accident
+    const known = Object.keys(await session.call('child', getEnv, {}));
+    checks.is(
+      'what a child knows of the environment',
+      [known.includes('PATH'), known.includes('HMCP_ACCESS_TOKEN')],
+      [true, false],
+    );
 
     // A client one did not write, on a transport of the desk.
     const client = new Client({ name: 'any-client', version: '1.0.0' }, { versionNegotiation: { mode: 'auto' } });
@@ -84,12 +99,12 @@ try {
       (await readFile(log(name), 'utf8'))
         .split('\n')
         .flatMap((line) => (line === '' ? [] : [{ headers: {}, message: JSON.parse(line) }]));
-    const [toFhir, toMistaken] = [await pipes('fhir'), await pipes('mistaken')];
+    const [toFhir, toMistaken, toChild] = [await pipes('fhir'), await pipes('mistaken'), await pipes('child')];
     const secrets = [own.accessToken, others.accessToken, run.pseudonymKey, 'written-by-the-caller'];
     const called = (sent: readonly Sent[]): number =>
       sent.filter(({ message }) => (message as { method?: string } | undefined)?.method === 'tools/call').length;
-    checks.is('calls that were seen at the wire', [toFhir, toMistaken, everything.sent].map(called), [1, 1, 2]);
-    checks.is('what the context let out', leaksIn([...toFhir, ...toMistaken, ...everything.sent], secrets), []);
+    checks.is('calls that were seen at the wire', [toFhir, toMistaken, toChild, everything.sent].map(called), [1, 1, 1, 2]);
+    checks.is('what the context let out', leaksIn([...toFhir, ...toMistaken, ...toChild, ...everything.sent], secrets), []);
 
     // The same search finds it when it is there: the same call by a client that nothing stands in front of.
     const before = everything.sent.length;
@@ -107,6 +122,8 @@ try {
       'hop.result fhir_search',
       'hop.call fhir_search',
       'hop.dropped fhir_search 40903',
+      'hop.call get-env',
+      'hop.result get-env',
       'hop.disclosure echo',
       'hop.result echo',
       'hop.disclosure echo',

@@ -1,6 +1,10 @@
 import { spawn } from 'node:child_process';
 import { createServer, type IncomingMessage, request } from 'node:http';
 import type { AddressInfo, Server } from 'node:net';
+import { fileURLToPath } from 'node:url';
+
+/** The program of `@modelcontextprotocol/server-everything`. */
+export const EVERYTHING = '@modelcontextprotocol/server-everything/dist/index.js';
 
 /** What one server was sent: headers of a request, and each JSON-RPC message. */
 export interface Sent {
@@ -15,7 +19,7 @@ export async function serveEverything(): Promise<{
   close(): Promise<void>;
 }> {
   const port = await freePort(); // it takes its port from the environment, and does not tell which one it got
-  const program = new URL(import.meta.resolve('@modelcontextprotocol/server-everything/dist/index.js')).pathname;
+  const program = fileURLToPath(import.meta.resolve(EVERYTHING));
   const env = { PATH: process.env.PATH, PORT: String(port) };
   const child = spawn(process.execPath, [program, 'streamableHttp'], { stdio: ['ignore', 'ignore', 'pipe'], env });
   await new Promise<void>((resolve, reject) => {

@@ -43,7 +43,7 @@ export interface AgentEnv {
   readonly context?: ContextMode | undefined;
   /** Declarations for tools, resources, prompts and methods that were not registered with `patientTool`. */
   readonly operations?: OperationTable | undefined;
-  /** Decides for tokens that name no patient; without one they are refused (40302). */
+  /** Decides for tokens that name no patient, as `httpAccessPolicy` of `@hmcp/auth` does; without one they are refused (40302). */
   readonly policy?: AccessPolicy | undefined;
   /** Longest wait for the policy, milliseconds. @default 5000 */
   readonly policyTimeoutMs?: number | undefined;
