@@ -27,11 +27,12 @@ const manager = await createContextManager({
   credentials: createClientCredentials({ issuer, client }),
   log: createLogger({ name: 'context-manager', level: 'warn' }),
 });
-const http = createServer(nodeListener(manager)).listen(port, '127.0.0.1');
+const http = createServer(nodeListener(manager)).listen(port, '127.0.0.1', () => process.send?.('listening'));
 
 process.once('SIGTERM', async () => {
   http.close();
   http.closeAllConnections();
   await manager.close(); // switches that are undecided are aborted by the next start
   await store.close();
+  process.exit(0);
 });
