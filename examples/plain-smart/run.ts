@@ -21,21 +21,18 @@ const [clientId, redirectUri] = ['visit-summary', 'http://127.0.0.1/visit-summar
 const processes: ReturnType<typeof fork>[] = [];
 const auditFile = join(state, 'visit-summary.jsonl');
 try {
-  await play();
+  await play().finally(() => Promise.all(processes.map(ended)));
+  checks.is('what the app recorded', await recordedIn(auditFile), [
+    ...['hop.call get-labs', 'hop.result get-labs', 'hop.call get-labs', 'hop.dropped get-labs 40903'],
+    ...['hop.call latest', 'hop.dropped latest 40903', 'hop.refused server/discover 40302'], // before the first message
+    ...['hop.call get-labs', 'hop.result get-labs', 'hop.call get-labs', 'hop.dropped get-labs 40903'],
+  ]);
+  const issued = await recordedIn(join(state, 'ehr-tokens.jsonl'));
+  checks.is('what the EHR issued: a token for each launch', issued, ['token.issued', 'token.issued']);
+  checks.end();
 } finally {
-  await Promise.all(processes.map(ended));
+  await rm(state, { recursive: true, force: true });
 }
-checks.is('what the app recorded', await recordedIn(auditFile), [
-  ...['hop.call get-labs', 'hop.result get-labs', 'hop.call get-labs', 'hop.dropped get-labs 40903'],
-  ...['hop.call latest', 'hop.dropped latest 40903', 'hop.refused server/discover 40302'], // before the first message
-  ...['hop.call get-labs', 'hop.result get-labs', 'hop.call get-labs', 'hop.dropped get-labs 40903'],
-]);
-checks.is('what the EHR issued: a token for each launch', await recordedIn(join(state, 'ehr-tokens.jsonl')), [
-  'token.issued',
-  'token.issued',
-]);
-await rm(state, { recursive: true, force: true });
-checks.end();
 
 /** What an intact log says, besides that it was opened and closed. */
 async function recordedIn(file: string): Promise<string[]> {

@@ -10,7 +10,7 @@ const careTeams = new Map([[a.patient.id, ['dr-okafor']]]);
 const answers: Readonly<Record<string, (response: ServerResponse, decision: boolean) => void>> = {
   well: (response, decision) => response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ decision })),
   slow: () => undefined, // says nothing, for as long as it is asked
-  gone: (response) => response.destroy(),
+  gone: (response) => response.destroy(), // whoever stands in front of it says 502
   failing: (response) => response.writeHead(500).end('{"decision":true}'),
   garbage: (response) => response.writeHead(200).end('<html>permit</html>'),
   ambiguous: (response) => response.writeHead(200).end('{"decision":false,"decision":true}'),

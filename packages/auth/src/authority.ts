@@ -51,7 +51,7 @@ export function postForm(url: string, form: URLSearchParams, network: AuthorityN
   return askJson(url, { method: 'POST', headers, body: form.toString() }, network);
 }
 
-/** POSTs JSON; the answer's text is not read yet. @throws {AuthorityUnavailable} as {@link getJson} */
+/** POSTs JSON, and gives the answer's text as it came. @throws {AuthorityUnavailable} as {@link getJson} */
 export function postJson(
   url: string,
   body: object,

@@ -26,7 +26,7 @@ servers. Without DESCRIPTION it examines the development world on a state folder
                                       "fhirServers", "tokenIssuers", "tenants"? }],
                        "algorithms": ["ES256"],        (optional, as of createTokenVerifier)
                        "leewaySeconds": 30,            (optional, the same)
-                       "audit": "audit/labs.jsonl"     (optional)
+                       "audit": "audit/labs.jsonl"     (optional; from the working directory, as are stores)
                      }],
                      "stores": ["manager.sqlite"]      (session stores of context managers)
                    }

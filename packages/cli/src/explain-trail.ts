@@ -114,7 +114,7 @@ function tellCompared(compared: readonly ComparedPatient[]): string {
   const first = compared.find(({ pk }) => pk !== undefined)?.pk;
   if (first === undefined) return '';
   const rows = compared.map(({ said, argument, pk }) => {
-    const side = argument === undefined ? said : `${said} "${plainText(argument, 64)}"`;
+    const side = argument === undefined ? plainText(said, 16) : `${plainText(said, 16)} "${plainText(argument, 64)}"`;
     return [side, pk === undefined ? 'whose it is could not be told' : saidBy(pk, first)] as const;
   });
   const width = Math.max(...rows.map(([side]) => side.length));

@@ -3,6 +3,14 @@ import * as z from 'zod';
 /** What a caller may do after a refusal: nothing, repeat the same request, or ask the person first. */
 export type Retry = 'never' | 'same' | 'after_user';
 
+/** What a refusal means, and what mends it. */
+export interface Meaning {
+  readonly name: string;
+  readonly retry: Retry;
+  readonly says: string;
+  readonly mend: string;
+}
+
 /**
  * Every patient-context refusal: code, name, retry rule, meaning and mend. The codes travel as JSON-RPC error codes.
  * @see protocol section 4
@@ -106,7 +114,7 @@ export const ERRORS = {
     says: 'the audit record could not be made durable',
     mend: 'repeat when the audit store accepts records again',
   },
-} as const satisfies Record<number, { name: string; retry: Retry; says: string; mend: string }>;
+} as const satisfies Record<number, Meaning>;
 
 /** A code of {@link ERRORS}. */
 export type HmcpErrorCode = keyof typeof ERRORS;

@@ -1,4 +1,4 @@
-import { type Check, ERRORS, HmcpError, type HmcpErrorCode, isHmcpErrorCode, type Retry } from './errors.js';
+import { type Check, ERRORS, HmcpError, type HmcpErrorCode, isHmcpErrorCode, type Meaning, type Retry } from './errors.js';
 import { OTHER_ANSWERS, type OtherAnswer } from './other-answers.js';
 
 /** What a caller may do after a refusal, as a sentence. */
@@ -7,14 +7,6 @@ export const RETRY_SENTENCES: Readonly<Record<Retry, string>> = {
   same: 'The same request may be repeated.',
   after_user: 'Ask the person before anything else is sent.',
 };
-
-/** What a refusal means, and what mends it. */
-export interface Meaning {
-  readonly name: string;
-  readonly retry: Retry;
-  readonly says: string;
-  readonly mend: string;
-}
 
 type Sentences = Pick<Meaning, 'says' | 'mend'>;
 

@@ -58,10 +58,11 @@ export {
   HmcpError,
   type HmcpErrorCode,
   isHmcpErrorCode,
+  type Meaning,
   RefusalData,
   type Retry,
 } from './errors.js';
-export { checksToldApart, explain, type Meaning, meaningOf, RETRY_SENTENCES, unusable } from './explain.js';
+export { checksToldApart, explain, meaningOf, RETRY_SENTENCES, unusable } from './explain.js';
 export { CLIENT_NOTIFICATIONS, controllingManager, type ManagerClient, type MethodClass, methodClass } from './method-class.js';
 export { OTHER_ANSWERS, type OtherAnswer } from './other-answers.js';
 export type { Participation, SessionWork } from './participation.js';

@@ -1,4 +1,4 @@
-import type { Meaning } from './explain.js';
+import type { Meaning } from './errors.js';
 
 /**
  * Answers that are not about patient context, and so carry an HTTP status or a code of JSON-RPC or MCP.

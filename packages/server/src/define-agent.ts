@@ -11,7 +11,7 @@ export type ServerNotice =
   | 'an answer could not be settled'
   | 'an audit record could not be made durable'
   | 'a stdio message could not be served'
-  | 'a body was read before the gate, and left nowhere: put the gate first, or leave it in `request.body`';
+  | 'a body was read before the gate: put the gate first';
 
 /** Allow-listed fields beside a notice: the class of an error, the kind and name of one of this server's own operations. */
 export interface NoticeFields {

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { outsideScope } from '@hmcp/core/request-scope';
-import { authInfoOf, deprecated, noteRefusal, SECRET_HEADERS, undecided } from './behind-gate.js';
+import { authInfoOf, BodyGone, deprecated, noteRefusal, SECRET_HEADERS, undecided } from './behind-gate.js';
 import type { Exchange } from './exchange.js';
 import { type Json, MAX_BODY_BYTES } from './message.js';
 import { type PassedOn, type ProtectedGate, passProtected } from './protected-gate.js';
@@ -24,7 +24,6 @@ export function nodeGate(gate: ProtectedGate): NodeGate {
       handOn(passed, request, response, gate);
       await next();
     } catch (error) {
-      if (error instanceof BodyGone) gate.env.log?.error({}, BODY_GONE);
       await answer(undecided(error, gate.env), response);
     }
   };
@@ -58,13 +57,6 @@ function withholdUndecided(exchange: Exchange, body: Json, response: ServerRespo
     if (response.statusCode < 400 || exchange.deciding.length > 0) return;
     void noteRefusal(response.statusCode, exchange, body, env).catch(() => undefined);
   });
-}
-
-const BODY_GONE = 'a body was read before the gate, and left nowhere: put the gate first, or leave it in `request.body`';
-
-/** A mistake of the deployment, not of the caller. */
-class BodyGone extends TypeError {
-  override readonly name = 'BodyGone';
 }
 
 /** The request as the gate reads it. Repeated headers stay repeated; a body that earlier middleware read is taken from it. */

@@ -1,7 +1,7 @@
 import type { OperationTable } from '@hmcp/core';
 import { outsideScope } from '@hmcp/core/request-scope';
 import type { AuthInfo, Transport } from '@modelcontextprotocol/server';
-import { authInfoOf, deprecated, recordRefusal, undecided, withoutSecrets } from './behind-gate.js';
+import { authInfoOf, BodyGone, deprecated, recordRefusal, undecided, withoutSecrets } from './behind-gate.js';
 import { CallerSessions } from './caller-sessions.js';
 import { checkEnv } from './check-env.js';
 import type { AgentEnv } from './define-agent.js';
@@ -104,6 +104,7 @@ type Serve = Parameters<Protection['fetch']>[0];
 function webGate(gate: ProtectedGate, serve: Serve): (request: Request) => Promise<Response> {
   const { env } = gate;
   const decide = async (request: Request): Promise<Response> => {
+    if (request.bodyUsed) throw new BodyGone();
     const passed = await passProtected(request, gate);
     if (passed instanceof Response) return passed;
     const { exchange, body } = passed;

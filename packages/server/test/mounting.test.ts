@@ -79,6 +79,20 @@ describe('the gate, mounted', () => {
     expect(told).not.toContain(SECRET);
   });
 
+  test('so it is in front of a web-standard transport', async () => {
+    const resource = 'https://labs.example/mcp';
+    const issuer = new TestIssuer(resource);
+    const { env, logged } = world({ resource, verifier: issuer });
+    const serve = createProtection({ ...env, operations: EXISTING }).fetch(async () => new Response(null, { status: 202 }));
+    const headers = { 'content-type': 'application/json', authorization: `Bearer ${issuer.issue(ANN)}` };
+    const request = () => new Request(resource, { method: 'POST', body: message, headers });
+    const read = request();
+    await read.text();
+    expect((await serve(read)).status).toBe(500);
+    expect(logged.join()).toContain('put the gate first');
+    expect((await serve(request())).status).toBe(202);
+  });
+
   test('a request without a body is malformed, whoever read it', async () => {
     const { send, logged } = await behind(async (request) => void (await read(request)));
     expect((await send('')).status).toBe(400);

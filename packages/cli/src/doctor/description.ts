@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import * as z from 'zod';
 import { readWorld } from '../developer.js';
 import type { WorldFacts } from '../world-facts.js';
+import { MANAGER } from '../world-manager.js';
 
 const Keys = z.strictObject({ keys: z.array(z.looseObject({ kty: z.string() })) });
 
@@ -83,11 +84,11 @@ export async function describeWorld(state: string): Promise<DeploymentDescriptio
   const facts: WorldFacts = await readWorld(state);
   const { issuer, fhirServer, manager } = facts;
   const servers = facts.parties
-    .filter(({ name, resource }) => resource !== undefined && resource !== fhirServer && name !== 'context-manager')
+    .filter(({ name, resource }) => resource !== undefined && resource !== fhirServer && name !== MANAGER)
     .map(({ name, resource }) => ({
       name,
       resource,
-      effects: name === 'orders',
+      effects: name === 'orders', // the one agent of the clinic that signs anything
       issuers: [{ issuer, fhirServer }],
       managers: [manager.trusted],
       audit: join(state, 'audit', `${name}.jsonl`),
