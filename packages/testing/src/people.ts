@@ -25,9 +25,11 @@ const charts = new WeakMap<TestPerson, NamedBundle>();
 
 /** Remembers the chart of the one person a Bundle is about. */
 function personIn(chart: NamedBundle): TestPerson {
-  const found = patientSummaries(recordsOf([chart]));
-  const [one, another] = found;
+  const records = recordsOf([chart]);
+  const [one, another] = patientSummaries(records);
   if (one === undefined || another !== undefined) throw new TypeError('the Bundle must hold exactly one Patient');
+  if (records.patientOf({ resourceType: 'Patient', id: one.id }) === undefined)
+    throw new TypeError('the Patient of the Bundle must speak of nobody else: it is linked to another');
   const person = personOf(one);
   charts.set(person, chart);
   return person;
