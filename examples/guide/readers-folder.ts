@@ -2,12 +2,13 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtemp, readFile, rm, symlink } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Checks } from '../checks.js';
 
 const HMCP = join(createRequire(import.meta.url).resolve('@hmcp/cli'), '../../bin/hmcp.js');
-const GUIDES = new URL('../../../docs/guide/', import.meta.url);
+/** npm runs scripts at the root of the repository. */
+const GUIDES = resolve('docs/guide');
 /** Milliseconds one command may take. */
 const LIMIT_MS = 60_000;
 
@@ -103,7 +104,7 @@ export function plain(output: string): string {
 }
 
 function pageText(page: string): Promise<string> {
-  return readFile(new URL(page, GUIDES), 'utf8');
+  return readFile(join(GUIDES, page), 'utf8');
 }
 
 /** The `hmcp dev` commands of a page, each as one line. */
