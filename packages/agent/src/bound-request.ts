@@ -1,4 +1,4 @@
-import { HmcpError } from '@hmcp/core';
+import { HmcpError, type NamedPatient } from '@hmcp/core';
 import { outsideScope, type RequestScope } from '@hmcp/core/request-scope';
 import type { CallFrame } from './call-frame.js';
 import type { Hop, HopLedger } from './hop-ledger.js';
@@ -100,9 +100,9 @@ export class BoundRequest {
     return this.fail(await ledger.refused(hop, error instanceof HmcpError ? error : unreadable()));
   }
 
-  /** Settles it because of what came back. */
-  async drop(code: 40901 | 40903, reason: string): Promise<HmcpError> {
-    return this.fail(await this.ledger.dropped(this.hop, code, reason));
+  /** Settles it because of what came back. @param named whom it was compared by */
+  async drop(code: 40901 | 40903, reason: string, named: readonly NamedPatient[] = []): Promise<HmcpError> {
+    return this.fail(await this.ledger.dropped(this.hop, code, reason, named));
   }
 
   /** Tells the call how it ended: an SDK client in between would wrap the refusal, or lose it. */

@@ -3,9 +3,11 @@ import {
   type AuditRecord,
   type AuditSink,
   type Check,
+  comparedByKey,
   HmcpError,
   type HmcpErrorCode,
   keyedHash,
+  type NamedPatient,
   patientKey,
   type ResultVerdict,
 } from '@hmcp/core';
@@ -145,10 +147,18 @@ export class HopLedger {
     this.#emit(hop, 'refused', { code, check: undefined, by: hop.record.peer ?? 'undeclared', refusal: undefined });
   }
 
-  /** Something came back, or would, that must not be delivered. Gives the refusal that settles the call. */
-  async dropped(hop: Hop, code: 40901 | 40903, reason: string): Promise<HmcpError> {
+  /** Something came back, or would, that must not be delivered. Gives the refusal that settles the call. @param named whom it was compared by */
+  async dropped(hop: Hop, code: 40901 | 40903, reason: string, named: readonly NamedPatient[] = []): Promise<HmcpError> {
     const error = this.refusal(hop.scope, code, 'result', reason);
-    const settled = await this.#settle(hop, error, { event: 'hop.dropped', outcome: 8, code, check: 'result', reason });
+    const compared = named.length === 0 ? {} : { compared: await comparedByKey(this.#key, named) };
+    const settled = await this.#settle(hop, error, {
+      event: 'hop.dropped',
+      outcome: 8,
+      code,
+      check: 'result',
+      reason,
+      ...compared,
+    });
     this.#emit(hop, 'result-dropped', { code, reason, refusal: error });
     return settled;
   }

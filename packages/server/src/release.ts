@@ -1,7 +1,7 @@
-import { HmcpError, META, type Refusal } from '@hmcp/core';
+import { HmcpError, META, type NamedPatient, type Refusal, resultNamed } from '@hmcp/core';
 import { refusalError } from './admission.js';
 import type { Admitted, Bound } from './admitted.js';
-import { makeDurable } from './audit.js';
+import { compared, makeDurable } from './audit.js';
 import type { AgentEnv } from './define-agent.js';
 import { isJsonObject, type Json, type Message } from './message.js';
 import type { Declarations } from './operations.js';
@@ -66,7 +66,7 @@ async function releaseBound(result: Json, bound: Bound, admitted: Admitted, env:
     return withhold(40903, 'result', 'the result holds an object of another request', admitted, env);
   const failed = saysError(result);
   const examined = examineResult(inbound.method, result, context, failed ? undefined : inbound.operation);
-  if (!examined.inside) return withhold(40903, 'result', examined.reason, admitted, env);
+  if (!examined.inside) return withhold(40903, 'result', examined.reason, admitted, env, resultNamed(context, examined));
   // The one sentence of a failure is this program's own.
   const unverifiable = failed ? 0 : examined.unverifiable;
   if (unverifiable > 0 && env.unverifiable === 'withhold')
@@ -97,8 +97,17 @@ async function withhold(
   reason: string,
   { inbound, record }: Admitted,
   env: AgentEnv,
+  named: readonly NamedPatient[] = [],
 ): Promise<Answer> {
-  await makeDurable(env, { ...record, event: 'result.withheld', outcome: 8, code, check, reason });
+  await makeDurable(env, {
+    ...record,
+    ...(await compared(named, env)),
+    event: 'result.withheld',
+    outcome: 8,
+    code,
+    check,
+    reason,
+  });
   const refusal = { kind: 'context', code, check, reason } as const satisfies Refusal;
   const error = inbound.token
     ? refusalError(refusal, { token: inbound.token }, env, record.intent)

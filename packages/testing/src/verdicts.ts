@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
-import { type AuditRecord, type Check, explain, HmcpError } from '@hmcp/core';
+import { type AuditRecord, type Check, explain, HmcpError, isHmcpErrorCode, meaningOf } from '@hmcp/core';
 import type { Trace } from './trace.js';
 
 /** What a matcher says of what it was given. */
@@ -18,7 +18,7 @@ export type AuditedRecord = Partial<AuditRecord>;
 
 /** Judges how work ended: only a refusal of ours with this code (and check) will do. */
 export async function hasRefused(received: unknown, code: number, { check }: RefusalExpectation = {}): Promise<Verdict> {
-  const wanted = `a refusal ${code}${check === undefined ? '' : ` of check "${check}"`}`;
+  const wanted = `a refusal ${named(code, check)}`;
   let error: unknown = received;
   if (received instanceof Promise) {
     try {
@@ -60,13 +60,22 @@ export function hasAudited(received: unknown, wanted: AuditedRecord): Verdict {
     });
   const pass = trace.audit.some(holds);
   const written = trace.audit.map(
-    ({ by, event, code }) => `- ${trace.nameOf(by)} ${event}${code === undefined ? '' : ` ${code}`}`,
+    ({ by, event, code, check }) =>
+      `- ${trace.nameOf(by)} ${event}${code === undefined ? '' : ` ${isHmcpErrorCode(code) ? named(code, check) : code}`}`,
   );
   return {
     pass,
     message: () =>
       `expected ${pass ? 'no' : 'an'} audit record with ${JSON.stringify(wanted)}; there are\n${written.join('\n') || '(none)'}`,
   };
+}
+
+/** A code with its check and its meaning, in the words of `explain`. */
+function named(code: number, check?: Check): string {
+  const of = check === undefined ? '' : ` of check "${check}"`;
+  if (!isHmcpErrorCode(code)) return `${code}${of}, which is no code of a refusal`;
+  const { name, says } = meaningOf(code, check);
+  return `${code} ${name}${of} (${says})`;
 }
 
 function traceOf(received: unknown): Trace {
