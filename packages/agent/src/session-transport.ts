@@ -41,21 +41,22 @@ export function peerAt(peers: ReadonlyMap<string, ResolvedPeer>, address: URL): 
 
 /**
  * The peer a session's transport goes to. Nothing could ever be sent to any other, so that is said at once.
- * @throws {TypeError} when no declared peer has this name or address
+ * @throws {TypeError} when not exactly one declared peer has this name or address
  */
 export function peerOf(peers: ReadonlyMap<string, ResolvedPeer>, transport: object, name: string | undefined): ResolvedPeer {
-  if (name !== undefined) {
-    const named = peers.get(name);
-    if (named === undefined) throw new TypeError(`no peer "${name}" is declared: add it to \`peers\` of the agent`);
-    return named;
-  }
   const address = '_url' in transport && transport._url instanceof URL ? transport._url : undefined;
-  if (address === undefined) throw new TypeError('a transport without an address needs { peer }, the name of a declared peer');
-  const found = peerAt(peers, address);
-  if (found === undefined) {
+  if (name === undefined) {
+    if (address === undefined) throw new TypeError('a transport without an address needs { peer }, the name of a declared peer');
+    const found = peerAt(peers, address);
+    if (found !== undefined) return found;
     throw new TypeError(
       'not exactly one declared peer has the address of this transport: declare it in `peers`, or give { peer }',
     );
   }
-  return found;
+  const named = peers.get(name);
+  if (named === undefined) throw new TypeError('no peer of this name is declared: add it to `peers` of the agent');
+  if (address !== undefined && address.href !== named.url.href) {
+    throw new TypeError(`this transport does not lead to the declared address of peer "${name}"`);
+  }
+  return named;
 }

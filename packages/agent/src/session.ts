@@ -49,8 +49,10 @@ export interface Session {
    * requests belong to that act; outside every act each is one of its own, about the patient of that moment: that is so also when a
    * framework lost the async context of an act. Handshake and catalogue need no act. After a switch the same client goes on about
    * the next patient: what was under way ends with 40901, and so does what an act that is over still sends. Inside a request or an
-   * act that is not of this session it is refused: 42801 `check: "session"`. What the client rejects with is read by `HmcpError.from`.
-   * @throws {TypeError} when it was done before, its kind cannot be told, or it leads to no declared peer
+   * act that is not of this session it is refused: 42801 `check: "session"`. What the client rejects with is read by `HmcpError.from`;
+   * where a framework keeps only its text, {@link AgentEvents.refused} has it. What a framework remembers is its own: a conversation
+   * about one patient is not continued about the next.
+   * @throws {TypeError} when it was done before, its kind cannot be told, or it does not lead to exactly one declared peer
    * @see protocol section 7
    */
   transport<T extends ClientTransport>(transport: T, options?: TransportOptions): T;
@@ -249,7 +251,10 @@ class PatientSession implements Session {
       const scope = await this.#begin();
       return { scope, end: () => this.#acts.end(scope) };
     }
-    if (this.#acts.owns(inside)) return { scope: inside, end: () => undefined };
+    if (this.#acts.owns(inside)) {
+      inside.assertOpen();
+      return { scope: inside, end: () => undefined };
+    }
     throw this.#refuse(42801, 'session', 'inside a request or an act that is not of this session', inside);
   }
 

@@ -1,3 +1,4 @@
+import { getEventListeners } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { HmcpError, META } from '@hmcp/core';
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
@@ -159,10 +160,13 @@ describe('what session.fetch sends', () => {
     expect(heard).toHaveLength(1);
   });
 
-  test('is nothing of the context to a plain peer, over the transport as over fetch', async () => {
+  test.each([
+    { kind: 'plain' as const, event: 'hop.call' },
+    { kind: 'external' as const, event: 'hop.disclosure' },
+  ])('is nothing of the context to a peer declared $kind, over the transport as over fetch', async ({ kind, event }) => {
     const server: RecordingServer = await startRecordingServer();
     closers.push(server.close);
-    const { session, audit, tokens } = await sessionWith('plain', server.url);
+    const { session, audit, tokens } = await sessionWith(kind, server.url);
     const _meta = { [META.context]: { patient: ANN }, baggage: ANN };
     for (const transport of [
       session.transport(new StreamableHTTPClientTransport(new URL(server.url))),
@@ -182,16 +186,11 @@ describe('what session.fetch sends', () => {
     expect(server.bytes()).not.toMatch(/pt-ann|dev\.hmcp|grant-|intent|dr-grey/);
     expect(server.bytes().toLowerCase()).not.toMatch(/authorization|baggage|traceparent|x-hmcp/);
     expect(tokens.requests).toEqual([]);
-    expect(audit.events).toEqual([
-      'hop.call',
-      'hop.result',
-      'hop.call',
-      'hop.dropped',
-      'hop.call',
-      'hop.result',
-      'hop.call',
-      'hop.dropped',
-    ]);
+    const [served, dropped] = [
+      [event, 'hop.result'],
+      [event, 'hop.dropped'],
+    ];
+    expect(audit.events).toEqual([served, dropped, served, dropped].flat());
   });
 
   test('ends the session of a connection with a token, and says only how that went', async () => {
@@ -322,6 +321,14 @@ describe('clients that share one session.fetch', () => {
     expect(heard).toHaveLength(2);
     expect(JSON.parse(heard[1]?.body ?? '').params).toEqual({ requestId: 7 });
     expect(heard[1]?.headers.authorization).toMatch(/-from-grant-/);
+  });
+
+  test('leave nothing listening on the signal they hand in for their whole life', async () => {
+    const { url } = await rawPeer((_, out, body) => json(out, rows(body, ANN)));
+    const { session } = await sessionWith('plain', url);
+    const { signal } = new AbortController();
+    await (await session.fetch(url, post(call(), { signal }))).text();
+    await expect.poll(() => getEventListeners(signal, 'abort').length).toBe(0);
   });
 
   test('who stops reading a stream gives the request up', async () => {

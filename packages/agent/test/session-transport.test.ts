@@ -1,7 +1,10 @@
 import { HmcpError, META } from '@hmcp/core';
-import { outsideScope } from '@hmcp/core/request-scope';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { currentScope, outsideScope } from '@hmcp/core/request-scope';
+import { StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
+import { StdioClientTransport } from '@modelcontextprotocol/client/stdio';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { openSession, type Session } from '../src/index.js';
+import { SessionActs } from '../src/session-acts.js';
 import { type AnyClient, PIPE, ways } from './support/any-client.js';
 import { type Behaviour, startPeer, type TestPeer } from './support/peer-server.js';
 import { type SessionWorld, sessionWorld, type TestGrant } from './support/session-world.js';
@@ -88,19 +91,6 @@ describe.each(ways)('a client of $name', ({ connect: open, kind }) => {
     expect(intents()).toHaveLength(1);
   });
 
-  test('that lost the async context of an act makes a request of its own, about the patient of that moment', async () => {
-    const client = await connect();
-    await session.act(async () => {
-      await client.call();
-      expect(patientsIn(await outsideScope(() => client.call()))).toEqual([ANN]);
-    });
-    expect(intents()).toHaveLength(2);
-    await toBo();
-    await session.act(async () => {
-      expect(patientsIn(await outsideScope(() => client.call()))).toEqual([BO]);
-    });
-  });
-
   test('goes on about the next patient after a switch; with an act that was before it, it is refused', async () => {
     const client = await connect();
     const leftBehind = await session.act(async () => {
@@ -145,6 +135,27 @@ describe.each(ways)('a client of $name', ({ connect: open, kind }) => {
     expect(await endOf(client.tools())).toMatchObject({ code: 41001, check: 'session' });
     expect(labs.calls()).toHaveLength(sent);
   });
+});
+
+describe.each(ways.filter(({ kind }) => kind === 'http'))('over HTTP, a client of $name', ({ connect: open }) => {
+  const connect = async () => {
+    const client = await open(session, labs.url);
+    clients.push(client);
+    return client;
+  };
+
+  test('that lost the async context of an act makes a request of its own, about the patient of that moment', async () => {
+    const client = await connect();
+    await session.act(async () => {
+      await client.call();
+      expect(patientsIn(await outsideScope(() => client.call()))).toEqual([ANN]);
+    });
+    expect(intents()).toHaveLength(2);
+    await toBo();
+    await session.act(async () => {
+      expect(patientsIn(await outsideScope(() => client.call()))).toEqual([BO]);
+    });
+  });
 
   test('inside a request or an act that is not of its session is refused 42801, and nothing is sent', async () => {
     const client = await connect();
@@ -159,14 +170,6 @@ describe.each(ways)('a client of $name', ({ connect: open, kind }) => {
     expect(labs.received).toHaveLength(sent);
     expect(here.audit.events).toEqual(expect.arrayContaining(['hop.refused']));
   });
-});
-
-describe.each(ways.filter(({ kind }) => kind === 'http'))('over HTTP, a client of $name', ({ connect: open }) => {
-  const connect = async () => {
-    const client = await open(session, labs.url);
-    clients.push(client);
-    return client;
-  };
 
   test.each<[Behaviour, number]>([
     ['no-binding', 40903],
@@ -215,8 +218,16 @@ describe.each(ways.filter(({ kind }) => kind === 'http'))('over HTTP, a client o
   test('sees progress of its own request, and not what is bound to nobody', async () => {
     const client = await connect();
     const progress: unknown[] = [];
-    await client.call({}, { onprogress: (one) => progress.push(one) });
-    expect(progress).toMatchObject([{ progress: 1, message: 'half way' }]);
+    const within: unknown[] = [];
+    const onprogress = (one: unknown) => {
+      progress.push(one);
+      within.push(currentScope()?.closed);
+    };
+    await client.call({}, { onprogress });
+    expect(progress.splice(0)).toMatchObject([{ progress: 1, message: 'half way' }]);
+    await session.act(() => client.call({}, { onprogress }));
+    // What reacts to a message stays where the request was made: outside every act, or in its open one.
+    expect(within).toEqual([undefined, false]);
     labs.behaviour = 'foreign-mention';
     expect(await endOf(client.call({}, { onprogress: (one) => progress.push(one) }))).toMatchObject({ code: 40903 });
     expect(progress).toHaveLength(1);
@@ -241,5 +252,87 @@ describe.each(ways.filter(({ kind }) => kind === 'http'))('over HTTP, a client o
     here.audit.failing = ({ event }) => event === 'hop.call';
     expect(await endOf(client.call())).toMatchObject({ code: 50302 });
     expect(labs.calls()).toEqual([]);
+  });
+});
+
+describe.each(ways)('an act that a client of $name made for one request', ({ connect, kind }) => {
+  test('is over when the request is, however it ended', async () => {
+    const begin = vi.spyOn(SessionActs.prototype, 'begin');
+    onTestFinished(() => begin.mockRestore());
+    const open = () => begin.mock.results.filter(({ value }) => !value.closed).length;
+    const client = await connect(session, labs.url);
+    clients.push(client);
+    await client.tools();
+    await client.call();
+    expect([open(), begin.mock.results.length >= 3]).toEqual([0, true]);
+    const stop = new AbortController();
+    const { arrived, letIn } = underWay(kind);
+    const given = client.call({ category: 'wait' }, { signal: stop.signal });
+    given.catch(() => undefined);
+    await arrived;
+    expect(open()).toBe(1);
+    stop.abort();
+    await expect(given).rejects.toThrow();
+    letIn();
+    here.tokens.fault = 'refused';
+    expect(await endOf(client.call())).toMatchObject({ code: 40302 });
+    here.tokens.fault = undefined;
+    labs.behaviour = 'wrong-pk';
+    if (kind === 'http') expect(await endOf(client.call())).toMatchObject({ code: 40903 });
+    labs.status = 500;
+    await client.call({ category: 'exit' }).catch(() => undefined);
+    await client.tools().catch(() => undefined);
+    await expect.poll(open).toBe(0);
+  });
+});
+
+describe('a plain peer that is a child process', () => {
+  test.each(ways.filter(({ kind }) => kind === 'stdio'))('of $name gets nothing of the context, and is checked', async ({
+    connect,
+  }) => {
+    const plain = world([{ name: 'pipe', resource: PIPE, kind: 'plain' }]);
+    const client = await connect(await openSession({ agent: plain.agent, grant: bed.grant(ANN) }), labs.url);
+    clients.push(client);
+    const meta = { [META.authorization]: 'stolen', [META.context]: { patient: ANN } };
+    // The child answers about whom it was told of: "Patient/null" is nobody's, so it is dropped.
+    expect(await endOf(client.call({}, { meta }))).toMatchObject({ code: 40903, check: 'result' });
+    expect(plain.audit.records).toMatchObject([
+      { event: 'hop.call', binding: 'none' },
+      { event: 'hop.dropped', code: 40903 },
+    ]);
+    expect(plain.tokens.requests).toEqual([]);
+  });
+});
+
+describe('what a session cannot protect is refused when it is set up', () => {
+  const http = (url: string) => new StreamableHTTPClientTransport(new URL(url));
+  const pipe = () => new StdioClientTransport({ command: process.execPath });
+
+  test.each<[string, () => unknown, RegExp]>([
+    ['an address nobody declared', () => session.transport(http('http://127.0.0.1:1/mcp')), /not exactly one declared peer/],
+    [
+      'the declared address and more',
+      () => session.transport(http(`${labs.url}?patient=${ANN}`)),
+      /not exactly one declared peer/,
+    ],
+    ['a name nobody declared', () => session.transport(http(labs.url), { peer: ANN }), /no peer of this name/],
+    ['the name of another peer', () => session.transport(http(labs.url), { peer: 'pipe' }), /declared address of peer "pipe"/],
+    ['a pipe without a name', () => session.transport(pipe()), /needs \{ peer \}/],
+    [
+      'a shape that tells no kind',
+      () => session.transport({ send: async () => undefined }, { peer: 'labs' }),
+      /kind of this transport/,
+    ],
+    ['a transport twice', () => session.transport(session.transport(http(labs.url))), /already instrumented/],
+  ])('%s', (_, protect, message) => {
+    expect(protect).toThrow(TypeError);
+    expect(protect).toThrow(message);
+    expect(() => protect()).not.toThrow(ANN);
+  });
+
+  test('an address that two peers share', () => {
+    const twice = ['one', 'two'].map((name) => ({ name, resource: labs.url, kind: 'hmcp' as const }));
+    const open = openSession({ agent: world(twice).agent, grant: bed.grant(ANN) });
+    return expect(open.then((shared) => shared.transport(http(labs.url)))).rejects.toThrow(/not exactly one declared peer/);
   });
 });

@@ -51,6 +51,10 @@ const BY_CHECK: Readonly<Partial<Record<HmcpErrorCode, Readonly<Partial<Record<C
       says: 'a request about a patient would have reached a server that nobody declared',
       mend: 'declare the server in `peers` of the agent',
     },
+    session: {
+      says: 'the grant of a session names no patient, or its client was used inside a request that is not of that session',
+      mend: 'launch with a patient, and use the client in its own session',
+    },
   },
 };
 
