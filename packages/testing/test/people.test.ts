@@ -93,7 +93,11 @@ describe('a person from a Bundle', () => {
       'two of the "people" have one id',
     ],
     ['a copy', () => [{ ...personFrom(bundle()) }], 'made by personFrom'],
-    ['two resources of one id', () => [personFrom(bundle()), personFrom(bundle({ id: 'own-2' }, [], 5.1))], 'chart 2: entry 2 differs'],
+    [
+      'two resources of one id',
+      () => [personFrom(bundle()), personFrom(bundle({ id: 'own-2' }, [], 5.1))],
+      'chart 2: entry 2 differs',
+    ],
   ])('is not in a testbed with %s', async (_, make, expected) => {
     await expect(createTestbed({ agents: [labs], people: make() })).rejects.toThrow(expected);
   });
