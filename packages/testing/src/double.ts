@@ -1,5 +1,5 @@
-import type { NamedBundle, Resource } from '@hmcp/clinic';
-import { bounded, SHORTEST, TELLING } from './canaries.js';
+import type { NamedBundle, Records, Resource } from '@hmcp/clinic';
+import { bounded, SHORTEST, TELLING, valuesOf } from './canaries.js';
 import type { TestPerson } from './people.js';
 
 /**
@@ -11,6 +11,12 @@ export interface Double {
   readonly chart: NamedBundle;
   /** The same JSON value with the double's ids, names and numbers in place of the person's. */
   rewrite(value: unknown): unknown;
+}
+
+/** The double of each person, in their order. */
+export function doublesOf(people: readonly TestPerson[], records: Records): Double[] {
+  const taken = new Set(people.flatMap(({ id }) => [...valuesOf(records.ofPatient(id))]));
+  return people.map((person) => doubleOf(person, records.ofPatient(person.id), taken));
 }
 
 /**

@@ -1,3 +1,5 @@
+import type { AuditSink } from '@hmcp/core';
+
 /** The life of one process of an agent: what asks, writes or answers in its name does so only while it lasts. */
 export class Life {
   /** Rejects when it is over, as a connection does whose other side went away. */
@@ -37,4 +39,26 @@ export class Life {
   last(): void {
     if (this.#ended) throw new TypeError('this process has ended');
   }
+}
+
+/** An audit that takes records of a process while it lives. */
+export function auditWhile(life: Life, audit: AuditSink): AuditSink {
+  return {
+    append: async (record) => {
+      life.last();
+      await audit.append(record);
+    },
+    close: () => audit.close(),
+  };
+}
+
+/** The network of a process while it lives; `aside` are not the next hop. */
+export function fetchWhile(life: Life, fetch: typeof globalThis.fetch, aside: readonly string[]): typeof globalThis.fetch {
+  const origins = new Set(aside.map((url) => new URL(url).origin));
+  return async (input, init) => {
+    const { origin } = new URL(input instanceof Request ? input.url : input);
+    if (origins.has(origin)) life.last();
+    else life.leave();
+    return Promise.race([fetch(input, init), life.over]);
+  };
 }

@@ -25,19 +25,20 @@ import { type ContextStore, createContextManager, memoryStore } from '@hmcp/cont
 import { type AuditRecord, type AuditSink, MANAGER_SCOPES, type PatientTool } from '@hmcp/core';
 import type { AgentEnv, HmcpHandler } from '@hmcp/server';
 import { AgentProcess, type Running } from './agent-process.js';
-import { canariesOf, valuesOf } from './canaries.js';
-import { type Double, doubleOf } from './double.js';
+import { canariesOf } from './canaries.js';
+import { doublesOf } from './double.js';
 import { type Fault, Faults } from './fault.js';
 import { type Held, type HoldAt, Holds } from './held.js';
 import { Interleaving } from './interleaving.js';
-import type { Life } from './life.js';
+import { auditWhile, fetchWhile, type Life } from './life.js';
 import { type MemoryAudit, memoryAudit } from './memory-audit.js';
-import { type Look, Network } from './network.js';
+import { Network } from './network.js';
+import { passages } from './passages.js';
 import { chartsOf, people as shipped, type TestPerson } from './people.js';
 import { Stillness } from './stillness.js';
 import { type TestClock, testClock } from './test-clock.js';
 import { signingKey, testIssuer } from './test-issuer.js';
-import { callsTool, type Trace, TraceBook } from './trace.js';
+import { type Trace, TraceBook } from './trace.js';
 import { WatchedSession } from './watched-session.js';
 
 const PORTAL = 'portal';
@@ -122,7 +123,7 @@ export interface Testbed {
 /**
  * Makes a testbed: every agent's real handler, a real context manager over a store in memory, a FHIR server with the charts, tokens
  * minted and exchanged by the protocol's rules, and audit chains in memory.
- * @throws {TypeError} for a name that is used twice, or a person who is not shipped
+ * @throws {TypeError} for a name that is used twice, a person without a chart, or charts that contradict each other
  */
 export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
   const { people = Object.values(shipped), scope = PATIENT_SCOPE, interleave = true } = options;
@@ -134,7 +135,7 @@ export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
   const isAgent = (name: string): boolean => members.some((one) => one.agent.name === name);
   const clock = testClock();
   const { now } = clock;
-  const doubles = interleave ? doublesOf(people) : [];
+  const doubles = interleave ? doublesOf(people, chartsOf(people)) : [];
   const records = chartsOf(
     people,
     doubles.map(({ chart }) => chart),
@@ -145,44 +146,13 @@ export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
   const faults = new Faults();
   const stillness = new Stillness();
   let interleaving: Interleaving | undefined;
-  const look: Look = (from, to, request, body) => {
-    if (to === ISSUER) return undefined;
-    const aside = interleaving?.owns(request) ?? false;
-    const hop = trace.sent({ from, to, request, body, judged: to !== MANAGER, aside });
-    if (hop === undefined) return undefined;
-    const { operation } = hop;
-    if (aside) {
-      const piece = async (text: string) => {
-        await hop.piece(text);
-        await interleaving?.pass(request);
-      };
-      return { ...hop, before: async () => undefined, piece, after: async () => undefined };
-    }
-    const stop = holds.of(to, operation);
-    const repeated = from === PORTAL && isAgent(to) && callsTool(body);
-    const beside = repeated ? interleaving?.beside(request, body, hop.beside) : undefined;
-    return {
-      ...hop,
-      fault: faults.of(to, operation),
-      before: async () => {
-        await beside?.before();
-        await stop.pass('request');
-      },
-      piece: async (text) => {
-        await hop.piece(text);
-        if (to !== MANAGER) await interleaving?.step();
-        await stop.pass('answer');
-      },
-      after: async () => {
-        faults.answered(to, operation, hop.copy());
-        await beside?.after();
-      },
-      broken: () => {
-        hop.broken();
-        beside?.after();
-      },
-    };
-  };
+  const look = passages({
+    ...{ trace, holds, faults },
+    interleaving: () => interleaving,
+    isHop: (to) => to !== ISSUER,
+    isJudged: (to) => to !== MANAGER,
+    isRepeated: (from, to) => from === PORTAL && isAgent(to),
+  });
   const network = new Network({ look, stir: () => stillness.stir(), advance: clock.advance });
   const audits = new Map<string, MemoryAudit>();
   const auditOf = (name: string, by: string): MemoryAudit => {
@@ -395,35 +365,6 @@ interface Registered {
   readonly client: ClientKey;
   readonly audit: AuditSink;
   readonly fetch: typeof globalThis.fetch;
-}
-
-/** The double of each person, in their order. */
-function doublesOf(people: readonly TestPerson[]): Double[] {
-  const records = chartsOf(people);
-  const taken = new Set(people.flatMap(({ id }) => [...valuesOf(records.ofPatient(id))]));
-  return people.map((person) => doubleOf(person, records.ofPatient(person.id), taken));
-}
-
-/** An audit that takes records of a process while it lives. */
-function auditWhile(life: Life, audit: AuditSink): AuditSink {
-  return {
-    append: async (record) => {
-      life.last();
-      await audit.append(record);
-    },
-    close: () => audit.close(),
-  };
-}
-
-/** The network of a process while it lives; `aside` are not the next hop. */
-function fetchWhile(life: Life, fetch: typeof globalThis.fetch, aside: readonly string[]): typeof globalThis.fetch {
-  const origins = new Set(aside.map((url) => new URL(url).origin));
-  return async (input, init) => {
-    const { origin } = new URL(input instanceof Request ? input.url : input);
-    if (origins.has(origin)) life.last();
-    else life.leave();
-    return Promise.race([fetch(input, init), life.over]);
-  };
 }
 
 /** A session may close only when the permit of an effect nobody heard the end of is over: lets that time pass. */

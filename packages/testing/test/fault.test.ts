@@ -81,7 +81,7 @@ describe('a fault', () => {
   });
 
   it('context lost: a token of a session alone is not enough', async () => {
-    await using bed = await createTestbed({ agents: [labs], people: [ann] });
+    await using bed = await createTestbed({ agents: [labs], people: [ann], interleave: false });
     const session = await bed.open(ann);
     bed.fault('labs', listResults, 'context lost');
     await expect(session.call('labs', listResults, {})).toHaveRefused(42801);
@@ -123,7 +123,7 @@ describe('a fault', () => {
   });
 
   it('overtaken: two looks come in another order, and each caller gets its own answer', async () => {
-    await using bed = await createTestbed({ agents: [labs], people: [ann] });
+    await using bed = await createTestbed({ agents: [labs], people: [ann], interleave: false });
     const session = await bed.open(ann);
     const all = await session.call('labs', listResults, {});
     bed.fault('labs', listResults, 'overtaken');
@@ -135,7 +135,7 @@ describe('a fault', () => {
   });
 
   it('overtaken by the next patient: the agent itself refuses what is of an earlier epoch', async () => {
-    await using bed = await createTestbed({ agents: [labs], people: [ann, bo] });
+    await using bed = await createTestbed({ agents: [labs], people: [ann, bo], interleave: false });
     const session = await bed.open(ann);
     bed.fault('labs', listResults, 'overtaken');
     const late = session.call('labs', listResults, {});
@@ -149,7 +149,7 @@ describe('a fault', () => {
   });
 
   it('delayed: a seal that aged on the way is refused, and the next call has a fresh one', async () => {
-    await using bed = await createTestbed({ agents: [labs], people: [ann] });
+    await using bed = await createTestbed({ agents: [labs], people: [ann], interleave: false });
     const session = await bed.open(ann);
     bed.fault('labs', listResults, { delayMs: 121_000 });
     await expect(session.call('labs', listResults, {})).toHaveRefused(40101, { check: 'seal' });
@@ -159,7 +159,7 @@ describe('a fault', () => {
   });
 
   it('delayed: without a session it is the token that aged', async () => {
-    await using bed = await createTestbed({ agents: [labs], people: [ann] });
+    await using bed = await createTestbed({ agents: [labs], people: [ann], interleave: false });
     const session = await bed.open(ann, { assurance: 'process' });
     bed.fault('labs', listResults, { delayMs: 181_000 });
     await expect(session.call('labs', listResults, {})).toHaveRefused(40302, { check: 'peer' });
@@ -182,7 +182,7 @@ describe('a fault', () => {
     });
 
     it('two hops away: the refusal of the middle agent comes back unchanged', async () => {
-      await using bed = await createTestbed({ agents: [triage, labs, medications], people: [ann] });
+      await using bed = await createTestbed({ agents: [triage, labs, medications], people: [ann], interleave: false });
       const session = await bed.open(ann);
       await session.call('triage', assess, { reason: 'cough' });
       bed.fault('labs', listResults, 'stale answer');
@@ -193,7 +193,7 @@ describe('a fault', () => {
     const found = { name: 'GET Observation' };
 
     it('of the FHIR server: rows of another patient are no answer to this one', async () => {
-      await using bed = await createTestbed({ agents: [labs], people: [ann, bo] });
+      await using bed = await createTestbed({ agents: [labs], people: [ann, bo], interleave: false });
       const session = await bed.open(ann);
       await session.call('labs', listResults, {});
       await bed.switch(session, bo);
@@ -229,7 +229,7 @@ describe('a fault', () => {
     });
 
     it('needs an earlier answer', async () => {
-      await using bed = await createTestbed({ agents: [labs], people: [ann] });
+      await using bed = await createTestbed({ agents: [labs], people: [ann], interleave: false });
       expect(() => bed.fault('labs', listResults, 'stale answer')).toThrow('there is no earlier answer');
     });
   });
@@ -251,7 +251,7 @@ describe('a fault', () => {
 
     it('with the answer made: an effect was recorded and done, and nobody heard of it', async () => {
       await withOrders(async (agent) => {
-        await using bed = await createTestbed({ agents: [agent], people: [ann] });
+        await using bed = await createTestbed({ agents: [agent], people: [ann], interleave: false });
         const session = await bed.open(ann);
         bed.fault('orders', draftOrder, 'crash');
         const asked = session.call('orders', draftOrder, { kind: 'service', text: 'Potassium again tomorrow' });
@@ -280,13 +280,13 @@ describe('a fault', () => {
     });
 
     it.each(['fhir', 'context-manager'])('is of agents only, not of %s', async (party) => {
-      await using bed = await createTestbed({ agents: [labs], people: [ann] });
+      await using bed = await createTestbed({ agents: [labs], people: [ann], interleave: false });
       expect(() => bed.fault(party, { name: 'anything' }, 'crash')).toThrow('only an agent can crash');
     });
   });
 
   it('befalls the manager, too: a switch whose answer is lost is asked about, and happens once', async () => {
-    await using bed = await createTestbed({ agents: [labs], people: [ann, bo] });
+    await using bed = await createTestbed({ agents: [labs], people: [ann, bo], interleave: false });
     const session = await bed.open(ann);
     bed.fault('context-manager', { name: 'hmcp-context-switch' }, 'answer lost');
     expect(await bed.switch(session, bo)).toMatchObject({ result: 'committed', epoch: 2 });
@@ -297,12 +297,12 @@ describe('a fault', () => {
     ['a delay that is negative', { delayMs: -1 }, 'must not be negative'],
     ['a delay that is no number', { delayMs: Number.NaN }, 'must not be negative'],
   ])('is not %s', async (_, fault, expected) => {
-    await using bed = await createTestbed({ agents: [labs], people: [ann] });
+    await using bed = await createTestbed({ agents: [labs], people: [ann], interleave: false });
     expect(() => bed.fault('labs', listResults, fault)).toThrow(expected);
   });
 
   it('is asked of agents of the testbed only', async () => {
-    await using bed = await createTestbed({ agents: [triage, medications] });
+    await using bed = await createTestbed({ agents: [triage, medications], interleave: false });
     expect(() => bed.fault('labs', listResults, 'request lost')).toThrow('no agent "labs"');
   });
 });

@@ -1,5 +1,6 @@
 import { labs, listResults } from '@hmcp/clinic';
 import { createTestbed, people, personFrom, type TestPerson } from '@hmcp/testing';
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import '@hmcp/testing/vitest';
 import { canariesOf, valuesOf } from '../src/canaries.js';
@@ -137,5 +138,25 @@ describe('the double of a person', () => {
     });
     const others = { category: 'laboratory', about: `Patient/${people.beatrisa.id}`, count: 5, deep: [null, true] };
     expect(double.rewrite(others)).toEqual(others);
+  });
+});
+
+const Value = fc.oneof(fc.integer(), fc.double({ noNaN: true, noDefaultInfinity: true, min: -1e12, max: 1e12 }), fc.string());
+
+describe('any chart', () => {
+  it('has a double that shares no value with anybody, and is made the same way each time', () => {
+    fc.assert(
+      fc.property(fc.array(Value, { minLength: 1, maxLength: 30 }), fc.array(Value, { maxLength: 10 }), (own, others) => {
+        const chart = [
+          { resourceType: 'Patient', id: 'own-1', birthDate: '1958-02-03' },
+          { resourceType: 'Basic', id: 'basic-1', extension: own.map((value) => ({ value })) },
+        ];
+        const person = { id: 'own-1', name: 'Own', birthDate: '1958-02-03', recordNumberLast4: '' };
+        const taken = new Set([...valuesOf(chart), ...others.map(String)]);
+        const double = doubleOf(person, chart, new Set(taken));
+        expect([...valuesOf(double.chart)].filter((value) => taken.has(value))).toEqual([]);
+        expect(doubleOf(person, chart, new Set(taken)).chart).toEqual(double.chart);
+      }),
+    );
   });
 });

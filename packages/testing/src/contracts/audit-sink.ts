@@ -21,7 +21,8 @@ function served(intent: string, more: Partial<AuditRecord> = {}): AuditRecord {
   return { event: 'request.served', outcome: 0, by: BY, intent, ...more };
 }
 
-const EVERYTHING: AuditRecord = {
+/** Has every member; what a sink folds is its own. */
+const EVERYTHING: Required<Omit<AuditRecord, 'folded'>> = {
   event: 'hop.refused',
   outcome: 4,
   code: 40903,
@@ -47,6 +48,18 @@ const EVERYTHING: AuditRecord = {
   types: { Observation: 28, Patient: 1 },
   unverifiable: 0,
   contextMethod: 'envelope',
+  fhirUser: 'https://ehr.example/r4/Practitioner/1',
+  traceparent: '00-52043ff4bb208d4ca2f0957fa50b8c9c-e65461f800dd076d-01',
+  fence: 'none',
+  compared: [{ said: 'token', pk: 'iOUmHC4XeiKcc8KnHc25rxq2amB_oNlvATgrb_io9Lk' }],
+  switchId: 's1',
+  fromPk: 'iOUmHC4XeiKcc8KnHc25rxq2amB_oNlvATgrb_io9Lk',
+  toPk: '859PGUN9iYgJjioqpTWBvp56qa-VsNv0rQYP38eX9F0',
+  vote: 'accept_with_warning',
+  level: 'C2',
+  evicted: ['labs'],
+  permit: 'pm_1',
+  waitedMs: 12,
 };
 
 const intentsOf = async (bench: AuditSinkBench): Promise<(string | undefined)[]> =>
