@@ -37,12 +37,14 @@ export async function hasRefused(received: unknown, code: number, { check }: Ref
 export function staysOnPatient(received: unknown): Verdict {
   const trace = traceOf(received);
   const strays = trace.strays();
-  const pass = trace.hops.length > 0 && strays.length === 0;
+  const unproven = trace.unproven();
+  const pass = trace.hops.length > 0 && strays.length === 0 && unproven === undefined;
   return {
     pass,
     message: () => {
       if (pass) return `expected something to stray, but nothing did\n\n${trace}`;
-      if (strays.length === 0) return 'expected to stay on the patient, but nothing was asked at all';
+      if (trace.hops.length === 0) return 'expected to stay on the patient, but nothing was asked at all';
+      if (strays.length === 0 && unproven !== undefined) return `expected to stay on the patient, but ${unproven}\n\n${trace}`;
       return `expected to stay on the patient, but\n${strays.map((stray) => `- ${stray}`).join('\n')}\n\n${trace}`;
     },
   };
@@ -80,7 +82,7 @@ function named(code: number, check?: Check): string {
 
 function traceOf(received: unknown): Trace {
   const trace = received as Partial<Trace> | null | undefined;
-  if (typeof trace?.strays !== 'function' || trace.audit === undefined)
+  if (typeof trace?.strays !== 'function' || typeof trace.unproven !== 'function' || trace.audit === undefined)
     throw new TypeError('this matcher takes the trace of a testbed: expect(bed.trace)');
   return trace as Trace;
 }
