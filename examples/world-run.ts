@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Agent, createAgent, type Peer } from '@hmcp/agent';
 import { openFileAudit, verifyAudit } from '@hmcp/audit';
-import { createTokenExchanger, type Grant, type SmartClient, smartClient } from '@hmcp/auth';
+import { createSealVerifier, createTokenExchanger, type Grant, type SmartClient, smartClient } from '@hmcp/auth';
 import { signIn } from '@hmcp/authorization-server';
 import { startWorld, type World, type WorldFacts, type WorldOptions } from '@hmcp/cli/world';
 import { chooseCharts, type PatientSummary, type Records, recordsOf } from '@hmcp/clinic';
@@ -81,7 +81,8 @@ async function startRun(options: Partial<WorldOptions> & Pick<WorldOptions, 'sta
     async desk(name, peers) {
       const audit = await openFileAudit({ file: auditFile(name), by: clientId });
       const tokens = createTokenExchanger({ issuer: facts.issuer, client: { clientId, privateKey } });
-      const agent = createAgent({ name: 'desk', clientId, peers, tokens, audit, pseudonymKey });
+      const seals = createSealVerifier({ managers: [facts.manager.trusted] });
+      const agent = createAgent({ name: 'desk', clientId, peers, tokens, seals, audit, pseudonymKey });
       closing.push(async () => {
         await agent.close();
         await audit.close();

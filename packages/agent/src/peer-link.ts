@@ -1,4 +1,4 @@
-import { type Envelope, HmcpError, isSealed, META, methodClass } from '@hmcp/core';
+import { HmcpError, isSealed, META, methodClass } from '@hmcp/core';
 import { currentScope, outsideScope, type RequestScope } from '@hmcp/core/request-scope';
 import { admitNotification, errorAnswer, judgeAnswer, releaseAnswer, withoutCaching } from './answer-check.js';
 import { BoundRequest } from './bound-request.js';
@@ -6,6 +6,7 @@ import { type CallFrame, callFrame, sending } from './call-frame.js';
 import { deliverable, isSuperseded } from './delivery.js';
 import type { HopLedger } from './hop-ledger.js';
 import type { JsonRpcMessage, SendOptions, TransportFetch, TransportHooks } from './instrument.js';
+import { envelopeOf, metaOf, withMeta } from './message-meta.js';
 import { inCurrentScope, type MessagePlace, type PlaceMessage } from './message-place.js';
 import { CLIENT_NOTIFICATIONS, SERVER_NOTIFICATIONS } from './methods.js';
 import { peerFetch } from './peer-fetch.js';
@@ -379,26 +380,8 @@ export class PeerLink implements TransportHooks {
   }
 }
 
-function metaOf(message: JsonRpcMessage): Readonly<Record<string, unknown>> {
-  const meta = message.params?._meta;
-  return typeof meta === 'object' && meta !== null ? (meta as Readonly<Record<string, unknown>>) : {};
-}
-
-function withMeta(message: JsonRpcMessage, more: Readonly<Record<string, unknown>>): JsonRpcMessage {
-  return { ...message, params: { ...message.params, _meta: { ...metaOf(message), ...more } } };
-}
-
 /** A session the server forgot, or a server that changed its revision: HTTP 400 or 404, in either SDK's error. */
 function connectionIsStale(error: unknown): boolean {
   const { code, data } = (error ?? {}) as { code?: unknown; data?: { status?: unknown } };
   return [code, data?.status].some((status) => status === 400 || status === 404);
-}
-
-/** Forwarded unchanged, but for the seal's renewal; a permit goes only with the one call that uses it. @see protocol section 2.2 */
-function envelopeOf(scope: RequestScope, proof: SessionProof | undefined, frame: CallFrame | undefined): Envelope {
-  const { envelope } = scope.facts;
-  if (!isSealed(envelope) || proof === undefined) return envelope;
-  const { version, intent } = envelope;
-  const permit = frame?.permit === undefined ? {} : { permit: frame.permit };
-  return { version, seal: proof.seal, intent, ...permit };
 }
