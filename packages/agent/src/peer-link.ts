@@ -15,7 +15,7 @@ import type { ResolvedPeer } from './peers.js';
 import type { SealKeeper } from './seal-keeper.js';
 import { sealOf } from './sealed-scope.js';
 import { nextTraceparent, type RandomBytes } from './traceparent.js';
-import { withoutContext } from './without-context.js';
+import { withoutContext, withoutOwnKeys } from './without-context.js';
 
 /** What a link needs of its agent. */
 export interface LinkParts {
@@ -306,7 +306,7 @@ export class PeerLink implements TransportHooks {
     if (unbound !== undefined) {
       this.#unbound.delete(id);
       const { origin, method, end } = unbound;
-      const handOver = () => deliver(withoutCaching(method, message));
+      const handOver = () => deliver(withoutCaching(method, withoutOwnKeys(message)));
       if (origin === undefined) outsideScope(handOver);
       else origin.run(handOver);
       end();
@@ -335,7 +335,7 @@ export class PeerLink implements TransportHooks {
 
   #receiveNotification(method: string, message: JsonRpcMessage, deliver: Deliver): void {
     if (SERVER_NOTIFICATIONS.has(method)) {
-      outsideScope(() => deliver(message));
+      outsideScope(() => deliver(withoutOwnKeys(message)));
       return;
     }
     const request = this.#requestOf(method, message);
@@ -345,7 +345,7 @@ export class PeerLink implements TransportHooks {
     }
     request.enqueue(async () => {
       const admitted = await admitNotification(request, message);
-      if (admitted) request.deliver(() => deliver(message));
+      if (admitted) request.deliver(() => deliver(withoutOwnKeys(message)));
     });
   }
 
