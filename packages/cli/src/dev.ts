@@ -20,7 +20,8 @@ only: it refuses to start with NODE_ENV=production.
   --child       adds an agent of yours that its caller starts as a child and speaks to over its pipes: it is registered and its
                 CONFIG is written to DIR/config/NAME.json, and that is all
   --calls       lets an added agent call another agent of the clinic, or an added one: it is among the "peers" of CONFIG
-  --scope       largest scope of the added agents' tokens, space-separated; needed with --agent
+  --scope       what the added agents are registered with, space-separated; needed with --agent. No token for one of them, and
+                none it gets for its own calls, holds more: a call that needs more is refused with 40302
   --json        print one line of JSON when everything listens: every URL, resource identifier, account, client and key file
 
 Exit codes: 0 stopped · 1 a process of the clinic ended by itself · 3 the records cannot be read, or the state folder cannot be

@@ -15,7 +15,7 @@ const BY_CHECK: Readonly<Partial<Record<HmcpErrorCode, Readonly<Partial<Record<C
   40302: {
     peer: {
       says: 'the token was refused on its way: by the peer, or by the authorization server that was to exchange it',
-      mend: 'register the caller for that peer and that scope, and let the token live longer than the call',
+      mend: 'register the caller for that peer, and both of them for that scope; let the token live longer than the call',
     },
     equality: {
       says: 'the seal is of another FHIR server than the token',
