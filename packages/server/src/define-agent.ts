@@ -11,7 +11,8 @@ export type ServerNotice =
   | 'an answer could not be settled'
   | 'an audit record could not be made durable'
   | 'a stdio message could not be served'
-  | 'a body was read before the gate: put the gate first';
+  | 'a body was read before the gate: put the gate first'
+  | 'an answer of a transport that is not protected was withheld: hand each transport to `protect`';
 
 /** Allow-listed fields beside a notice: the class of an error, the kind and name of one of this server's own operations. */
 export interface NoticeFields {
