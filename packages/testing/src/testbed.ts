@@ -142,9 +142,9 @@ export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
   );
   const everybody = [...people, ...doubles.map(({ person }) => person)];
   const trace = new TraceBook({ canaries: canariesOf(records, everybody), people: everybody });
-  const holds = new Holds();
-  const faults = new Faults();
   const stillness = new Stillness();
+  const holds = new Holds(stillness);
+  const faults = new Faults();
   let interleaving: Interleaving | undefined;
   const look = passages({
     ...{ trace, holds, faults },
@@ -321,7 +321,7 @@ export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
       const managed =
         assurance === 'manager' ? { manager: managerUrl, participants: members.map(({ agent }) => agent.name) } : {};
       const session = await openSession({ agent: portal, grant: await launch(person), ...managed });
-      const watched = new WatchedSession({ session, trace, people, person });
+      const watched = new WatchedSession({ session, trace, during: (work) => holds.during(work), people, person });
       sessions.add(watched);
       trace.at('session opened at', person);
       return watched;
