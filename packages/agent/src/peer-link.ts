@@ -179,9 +179,9 @@ export class PeerLink implements TransportHooks {
   /** Handshake, catalogue, and whatever is sent outside every request: nothing of a context; to an `hmcp` peer an own token. */
   async #sendUnbound(id: Id | undefined, method: string, bare: JsonRpcMessage, { scope, end }: MessagePlace, send: Write) {
     let token: string | undefined;
-    // A pipe may be set up outside every request: its handshake needs no token.
+    // On a pipe a handshake needs no token, and gets none: it may go to a child that is only asked for its version.
     const needsToken = this.#kind === 'http' || methodClass(method) === 'catalogue';
-    if (this.#isHmcp && (needsToken || scope !== undefined)) {
+    if (this.#isHmcp && needsToken) {
       if (scope === undefined) throw await this.#ledger.refusedOutside(this.#start(bare));
       try {
         token = await this.#token(scope, callFrame.getStore(), await this.#proof(scope));

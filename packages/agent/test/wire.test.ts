@@ -76,6 +76,18 @@ describe('a pipe to a child', () => {
     expect(tokens.requests).toHaveLength(2);
   });
 
+  test.each([
+    'server/discover',
+    'initialize',
+    'notifications/initialized',
+  ])('is told nothing of the patient of a request, nor its token, by %s: the child may only be asked for its version', async (method) => {
+    const { pipe, tokens } = wire();
+    const message = { jsonrpc: '2.0', ...(method.startsWith('notifications/') ? {} : { id: 0 }), method, params: {} } as const;
+    await scopeOf(ANN).run(() => pipe.send(message));
+    expect(pipe.sent).toEqual([message]);
+    expect(tokens.requests).toEqual([]);
+  });
+
   test('hands each answer over in the scope of its request, a change notice outside every scope', async () => {
     const made = wire();
     await scopeOf(ANN).run(() => made.pipe.send(call(1)));
