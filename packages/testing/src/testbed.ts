@@ -20,7 +20,7 @@ import {
   type Grant,
   type TrustedManager,
 } from '@hmcp/auth';
-import { createFhirServer } from '@hmcp/clinic';
+import { createFhirServer, type Resource } from '@hmcp/clinic';
 import { type ContextStore, createContextManager, memoryStore } from '@hmcp/context-manager';
 import { type AuditRecord, type AuditSink, MANAGER_SCOPES, type PatientTool } from '@hmcp/core';
 import type { AgentEnv, HmcpHandler } from '@hmcp/server';
@@ -52,10 +52,21 @@ const PATIENT_SCOPE = 'patient/*.cruds patient/hmcp:read patient/hmcp:write';
 
 const urlOf = (name: string) => `https://${name}.testbed.example/mcp`;
 
-/** What is served under a name: an agent of `defineAgent`, or a server of one's own behind `createProtection`'s `fetch`. */
+/** Who is in a testbed: a server that keeps rows of its own can be given some about each of them. */
+export interface Population {
+  /** The people of the testbed and, where calls are interleaved, their doubles. */
+  readonly people: readonly TestPerson[];
+  /** A copy of somebody's chart, of one type when it is named. What a double's says is found wherever it turns up. */
+  chartOf(person: Pick<TestPerson, 'id'>, type?: string): Resource[];
+}
+
+/**
+ * What is served under a name: an agent of `defineAgent`, or a server of one's own behind `createProtection`'s `fetch`. One with
+ * rows of its own takes them from the population, so that it knows the doubles, too.
+ */
 export interface ServedAgent {
   readonly name: string;
-  create(env: AgentEnv): Pick<HmcpHandler, 'fetch'> & Partial<Pick<HmcpHandler, 'undeclared' | 'close'>>;
+  create(env: AgentEnv, population: Population): Pick<HmcpHandler, 'fetch'> & Partial<Pick<HmcpHandler, 'undeclared' | 'close'>>;
 }
 
 /** An agent with what it brings to sessions; an effector causes effects. */
@@ -141,6 +152,10 @@ export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
     doubles.map(({ chart }) => chart),
   );
   const everybody = [...people, ...doubles.map(({ person }) => person)];
+  const population: Population = {
+    people: everybody,
+    chartOf: ({ id }, type) => structuredClone([...records.ofPatient(id, type)]),
+  };
   const trace = new TraceBook({ canaries: canariesOf(records, everybody), people: everybody });
   const stillness = new Stillness();
   const holds = new Holds(stillness);
@@ -267,7 +282,7 @@ export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
       const { agent, tokens, credentials } = clientOf({ ...own, audit, fetch });
       const part = { role, delivery: 'push', prepare, drain, purge } as const;
       const participation = participate({ agent, manager: managerUrl, credentials, ...part });
-      const handler = definition.create({
+      const env: AgentEnv = {
         resource,
         authorizationServers: [issuerUrl],
         verifier: verifierOf(resource),
@@ -280,7 +295,8 @@ export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
         participation,
         fetch,
         now,
-      });
+      };
+      const handler = definition.create(env, population);
       await handler.undeclared;
       return {
         serve: handler.fetch,
