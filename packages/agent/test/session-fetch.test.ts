@@ -448,7 +448,7 @@ describe('what a session cannot control', () => {
     const elsewhere = await rawPeer((_, out, body) => json(out, body === '' ? {} : rows(body, ANN)));
     const { url, heard } = await rawPeer((_, out) => out.writeHead(307, { location: elsewhere.url }).end());
     const { session } = await sessionWith(kind, url);
-    const transport = session.transport(new StreamableHTTPClientTransportV1(new URL(url)));
+    const transport = session.transport(new StreamableHTTPClientTransportV1(new URL(url), { redirectPolicy: 'follow' }));
     if (method === 'DELETE') expect((await session.fetch(url, { method })).status).toBe(307);
     else expect(await refusalOf(transport.send(call() as never))).toMatchObject({ code: 50301, check: 'peer' });
     expect(heard).toHaveLength(1);
