@@ -59,6 +59,8 @@ export function sessionFetch(options: {
     const forget = remember(exchange, keyOf(asked));
     const send = async (checked: JsonRpcMessage): Promise<void> => {
       const response = await post(link, asked, checked, stop.signal);
+      // Its cancellation goes the same way, and has no answer.
+      if (checked.id === undefined) return response.body?.cancel();
       await reply.take(response, (received) => link.incoming(received, reply.deliver, answerTo(link, asked)));
     };
     link

@@ -469,6 +469,23 @@ describe('what a session cannot control', () => {
     await closed.opened;
   });
 
+  test('a peer that answers the cancellation of its request with a stream says nothing by it, and is not listened to', async () => {
+    const [arrived, closed] = [gate(), gate()];
+    const { url } = await rawPeer((_, out, body) => {
+      if (body.includes('tools/call')) return arrived.open();
+      out.on('close', closed.open);
+      out.writeHead(200, { 'content-type': 'text/event-stream', 'mcp-session-id': BO });
+      out.write(': hello\n\n');
+    });
+    const { session } = await sessionWith('plain', url);
+    const asked = session.fetch(url, post(call()));
+    await arrived.opened;
+    await session.close();
+    await closed.opened;
+    expect([...(await asked).headers].join()).not.toMatch(/pt-bo/);
+    expect(await (await asked).text()).toContain('"code":40901');
+  });
+
   test('a cancellation the peer cannot be told of ends its request all the same', async () => {
     const [arrived, closed] = [gate(), gate()];
     const { url } = await rawPeer((_, out, body) => {
