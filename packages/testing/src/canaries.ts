@@ -4,7 +4,7 @@ import type { TestPerson } from './people.js';
 /** Shorter values may stand anywhere by chance. */
 export const SHORTEST = 5;
 /** Elements whose values tell one person from all others. Codes, units and names of drugs are everybody's. */
-export const TELLING: ReadonlySet<string> = new Set(['id', 'value', 'given', 'line', 'birthDate']);
+export const TELLING: ReadonlySet<string> = new Set(['id', 'value', 'given', 'family', 'line', 'birthDate']);
 
 /** Finds whose values stand in a text. */
 export interface Canaries {
@@ -13,7 +13,7 @@ export interface Canaries {
 }
 
 /**
- * Takes from each chart the values no other chart holds: ids, record and telephone numbers, given names, streets, dates of birth,
+ * Takes from each chart the values no other chart holds: ids, record and telephone numbers, names, streets, dates of birth,
  * measured values. Found in a text, each is a trace of that one person.
  */
 export function canariesOf(records: Records, everybody: readonly TestPerson[]): Canaries {

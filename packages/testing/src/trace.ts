@@ -1,3 +1,4 @@
+import { inspect } from 'node:util';
 import { type AuditRecord, META, methodClass } from '@hmcp/core';
 import { decodeJwt } from 'jose';
 import type { Canaries } from './canaries.js';
@@ -149,7 +150,7 @@ export class TraceBook implements Trace {
 
   /** A value is delivered to the one who asked about `asked`, while the session is at `now`. */
   delivered(what: string, asked: TestPerson, now: TestPerson, value: unknown): void {
-    const others = this.#others(asked, JSON.stringify(value) ?? '');
+    const others = this.#others(asked, written(value));
     const late = asked === now ? [] : [`${what}, asked about ${asked.name}, was delivered with ${now.name} on the screen`];
     const found = [...late, ...others.map((other) => `${what} about ${asked.name} was delivered with values of ${other.name}`)];
     this.#strays.push(...found);
@@ -218,6 +219,17 @@ export class TraceBook implements Trace {
     const { patient } = decodeJwt(token);
     return this.#people.find(({ id }) => id === patient);
   }
+}
+
+/** Everything in a value, also what JSON leaves out: a map, a set, what is not to be listed, what refers to itself. */
+function written(value: unknown): string {
+  return inspect(value, {
+    depth: null,
+    maxArrayLength: null,
+    maxStringLength: null,
+    breakLength: Number.POSITIVE_INFINITY,
+    showHidden: true,
+  });
 }
 
 /** An address as people write it: what is escaped in it is found as well. */

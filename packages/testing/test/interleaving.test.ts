@@ -185,6 +185,25 @@ describe('interleaving', () => {
   });
 });
 
+describe('what reached the screen is looked at', () => {
+  const kept = { of: bo.id };
+  const itself: { self?: object; of: string } = { of: bo.id };
+  itself.self = itself;
+  it.each<[string, unknown]>([
+    ['a text', `as with ${bo.id}`],
+    ['a map', new Map([['row', { [bo.id]: 1 }]])],
+    ['a set', new Set([kept])],
+    ['what refers to itself', itself],
+    ['an error', new Error(bo.id)],
+    ['what is deep', [[[[[[[[kept]]]]]]]]],
+  ])('also in %s', async (_, value) => {
+    await using bed = await createTestbed({ agents: [labs], people: [ann, bo] });
+    const session = await bed.open(ann);
+    await session.act(async () => value);
+    expect(() => expect(bed.trace).toStayOnPatient()).toThrow(`about ${ann.name} was delivered with values of ${bo.name}`);
+  });
+});
+
 describe('a refusal hides nothing', () => {
   const note = definePatientTool({
     name: 'note',
