@@ -24,7 +24,19 @@ export function canariesOf(records: Records, everybody: readonly TestPerson[]): 
     const unique = [...own].filter((value) => value.length >= SHORTEST && !others.has(value));
     if (unique.length > 0) patterns.set(person, new RegExp(bounded(unique)));
   }
-  return { whoseIn: (text) => [...patterns].filter(([, pattern]) => pattern.test(text)).map(([person]) => person) };
+  return {
+    whoseIn: (text) => {
+      const forms = [text, unescaped(text)];
+      return [...patterns].filter(([, pattern]) => forms.some((form) => pattern.test(form))).map(([person]) => person);
+    },
+  };
+}
+
+/** JSON as its reader has it, however often it was put into a text: an escape ends in a letter, and what follows is no part of that word. */
+function unescaped(text: string): string {
+  return text
+    .replace(/\\+u([0-9A-Fa-f]{4})/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)))
+    .replace(/\\+[bfnrt]/g, ' ');
 }
 
 /** Every value of a chart that can tell one person from others, short ones too. */
@@ -36,8 +48,17 @@ export function valuesOf(value: unknown, element = '', into = new Set<string>())
   return into;
 }
 
-/** Source of a pattern that finds any of the texts, and none inside another word; a number inside another number is another number. */
+/**
+ * Source of a pattern that finds any of the texts, and none inside another word; a number inside another number is another number. A
+ * decimal number is found next to letters as well: units are written so.
+ */
 export function bounded(texts: readonly string[]): string {
-  const escaped = texts.map((text) => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'));
-  return `(?<![0-9A-Za-z]|[0-9]\\.)(?:${escaped.join('|')})(?![0-9A-Za-z])`;
+  const [decimals, words] = [texts.filter((text) => DECIMAL.test(text)), texts.filter((text) => !DECIMAL.test(text))];
+  const oneOf = (some: readonly string[]): string => some.map((text) => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')).join('|');
+  return [
+    ...(decimals.length === 0 ? [] : [`(?<![0-9]|[0-9]\\.)(?:${oneOf(decimals)})(?![0-9])`]),
+    ...(words.length === 0 ? [] : [`(?<![0-9A-Za-z]|[0-9]\\.)(?:${oneOf(words)})(?![0-9A-Za-z])`]),
+  ].join('|');
 }
+
+const DECIMAL = /^-?\d+\.\d+$/;

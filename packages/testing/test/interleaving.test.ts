@@ -185,6 +185,31 @@ describe('interleaving', () => {
   });
 });
 
+describe('a value is found on the wire', () => {
+  it.each<[string, (value: string) => string]>([
+    ['at the start of a line', (value) => `it was\n${value}`],
+    ['before its unit, without a space', (value) => `it was ${value}mmol/L`],
+    ['behind its name, without a space', (value) => `K${value}`],
+    ['behind a tab', (value) => `it was\t${value}`],
+    ['in JSON inside a text, on a line of its own', (value) => JSON.stringify({ was: `it was\n${value}` })],
+    ['behind what is written by its number', (value) => `it was\u0001${value}`],
+    ['behind a word that begins with a backslash', (value) => `\\new ${value}`],
+  ])('%s', async (_, put) => {
+    let last = 'nothing';
+    const agent = agentOf(async (context) => {
+      const before = last;
+      last = measured((await search(context)).slice(0, 1));
+      return { text: put(before) };
+    });
+    await using bed = await createTestbed({ agents: [agent], people: [ann] });
+    const session = await bed.open(ann);
+    await session.call('speaker', say, {});
+    expect(bed.trace.strays()).toContain(
+      `portal → speaker say about ${ann.name} was answered with values of ${ann.name}’s double`,
+    );
+  });
+});
+
 describe('what reached the screen is looked at', () => {
   const kept = { of: bo.id };
   const itself: { self?: object; of: string } = { of: bo.id };
