@@ -599,4 +599,26 @@ describe('in a session of a manager', () => {
     const error = await client.callTool({ name: 'list-results', arguments: {} }).catch((reason: unknown) => reason);
     expect(HmcpError.from(error)).toMatchObject({ code: 40901, check: 'result' });
   });
+
+  test('a call begun without a seal gets one, also where the grant is renewed in the same breath', async () => {
+    const peers = [{ name: 'labs', resource: LABS, kind: 'hmcp', scopes: 'patient/Observation.rs' }] as const;
+    const sealed = await sessionWorld({ agent: { peers } });
+    closers.push(sealed.close);
+    const session = await sealed.open(ANN);
+    sealed.network = async (_, serve) => {
+      const response = await serve();
+      const text = (await response.text()).replace(/("seal\\*":\\*")e/g, '$1x'); // a seal that does not fit is not used
+      return new Response(text, { status: response.status, headers: response.headers });
+    };
+    await session.switchPatient({
+      authorize: async () => sealed.grant(BO),
+      confirm: async ({ fields, target }) =>
+        fields[0]?.kind === 'yes-no' ? { [fields[0].name]: true } : { ...TYPED[target.patient] },
+    });
+    sealed.network = (_, serve) => serve();
+    const asked = session.fetch(LABS, post(call()));
+    session.renew(sealed.grant(BO));
+    expect(JSON.stringify(await (await asked).text())).toContain(BO);
+    expect(sealed.labs.calls.map(({ seal }) => [seal?.patient, seal?.epoch])).toEqual([[BO, 2]]);
+  });
 });
