@@ -64,6 +64,8 @@ const MAX_DEPTH = 40;
 const MAX_BUNDLES = 2;
 const MAX_NODES = 2_000_000;
 const SHORTEST_MENTION = 'Patient/'.length;
+/** The shortest text that is more than a value; every way to mention somebody is longer. */
+const SHORTEST_LOOK = '?_has='.length;
 /** Strings without any of these can name nobody: most strings are done after one test. */
 const WORTH_A_LOOK = /[?%]|[Pp]atient|resourceType|xmlns=|^\s*[{[]/;
 const FHIR_IN_TEXT = /\bresourceType\\*["']?\s*:|xmlns=\\*["']http:\/\/hl7\.org\/fhir\\*["']/;
@@ -167,7 +169,7 @@ class Walk {
     this.#nodes += 1;
     if (this.#nodes > MAX_NODES) throw new Withheld('too large');
     if (typeof value === 'object') {
-      if (Array.isArray(value)) for (const item of value) this.visit(item, depth + 1, place);
+      if (Array.isArray(value)) this.#visitList(value, depth, place);
       else this.#visitObject(value as Json, depth, place);
       return;
     }
@@ -176,8 +178,13 @@ class Walk {
     else if (typeof value !== 'number' && typeof value !== 'boolean') throw new Withheld('not JSON');
   }
 
+  #visitList(list: readonly unknown[], depth: number, place: Place): void {
+    if ('toJSON' in list) throw new Withheld('not JSON');
+    for (const item of list) this.visit(item, depth + 1, place);
+  }
+
   #visitObject(object: Json, depth: number, place: Place): void {
-    if (typeof object.toJSON === 'function') throw new Withheld('not JSON');
+    if (typeof object.toJSON === 'function' || isBoxed(object)) throw new Withheld('not JSON');
     if (Object.hasOwn(object, 'resourceType')) this.#visitResource(object, depth, place);
     else {
       const resolved = this.#checkReference(object, place);
@@ -282,13 +289,18 @@ class Walk {
   }
 
   #visitString(text: string, depth: number, place: Place): void {
-    if (!WORTH_A_LOOK.test(text)) return;
+    if (text.length < SHORTEST_LOOK || !WORTH_A_LOOK.test(text)) return;
     const parsed = /^\s*[{[]/.test(text) ? parseStrictJson(text) : undefined;
     if (parsed?.ok) this.visit(parsed.value, depth + 1, place);
     else if (parsed?.reason === 'duplicate key') throw new Withheld('duplicate key');
     else if (FHIR_IN_TEXT.test(text)) throw new Withheld('FHIR in free text');
     else this.#admit(mentionedPatient(text, place), place);
   }
+}
+
+/** What JSON.stringify writes as the text or number inside, which nothing here would look at. */
+function isBoxed(object: object): boolean {
+  return object instanceof String || object instanceof Number || object instanceof Boolean || object instanceof BigInt;
 }
 
 /** A Reference: it has `reference` (or the extension of one), or one `identifier` that is no list. */

@@ -7,6 +7,7 @@ import { environmentOf } from './admitted.js';
 import { effectsOf, permitForCall } from './effects.js';
 import { type FhirClient, scopedFhir } from './fhir.js';
 import { declarationsOf } from './operations.js';
+import { repeatedInText } from './structured-text.js';
 
 /** What a handler of a patient tool is given besides its arguments. It names no patient: calls are bound already. */
 export interface PatientToolContext {
@@ -67,8 +68,7 @@ export function patientTool<I extends z.ZodObject, O extends z.ZodType>(
       });
       // Said here already: a copy made on the way out would hide whose object it was.
       if (scope.holdsForeign(value)) throw refuse(40903, 'result', 'the result holds an object of another request');
-      const structuredContent = value as Record<string, unknown>;
-      return { content: [{ type: 'text' as const, text: JSON.stringify(structuredContent) }], structuredContent };
+      return repeatedInText(value as Record<string, unknown>);
     },
   );
 }

@@ -6,6 +6,7 @@ import type { AgentEnv } from './define-agent.js';
 import { isJsonObject, type Json, type Message } from './message.js';
 import type { Declarations } from './operations.js';
 import { bindResult, examineResult, nobody, withoutOwnKeys } from './result.js';
+import { withText } from './structured-text.js';
 import { scrub, type WireError, wireError } from './wire-error.js';
 
 const OVER = 'the epoch has passed, or a switch ended the request';
@@ -67,6 +68,7 @@ async function releaseBound(result: Json, bound: Bound, admitted: Admitted, env:
   const failed = saysError(result);
   const examined = examineResult(inbound.method, result, context, failed ? undefined : inbound.operation);
   if (!examined.inside) return withhold(40903, 'result', examined.reason, admitted, env);
+  const said = withText(result);
   // The one sentence of a failure is this program's own.
   const unverifiable = failed ? 0 : examined.unverifiable;
   if (unverifiable > 0 && env.unverifiable === 'withhold')
@@ -78,7 +80,7 @@ async function releaseBound(result: Json, bound: Bound, admitted: Admitted, env:
   // The epoch may have passed while that was recorded.
   if (bound.isOver()) return withhold(40901, 'epoch', OVER, admitted, env);
   // Nothing about a patient is cached anywhere: the hints say so whatever the handler set.
-  return { result: { ...withMeta(result, meta), ttlMs: 0, cacheScope: 'private' } };
+  return { result: { ...withMeta(said, meta), ttlMs: 0, cacheScope: 'private' } };
 }
 
 /** An operation declared to be about nobody may not answer with anybody's record. */
@@ -87,8 +89,9 @@ async function releaseAboutNobody(result: Json, fhirServer: string, admitted: Ad
   const failed = saysError(result);
   const examined = examineResult(inbound.method, result, nobody(fhirServer), failed ? undefined : inbound.operation);
   if (!examined.inside) return withhold(40903, 'result', examined.reason, admitted, env);
+  const said = withText(result);
   await makeDurable(env, { ...record, event: 'request.served', outcome: failed ? 4 : 0, types: examined.types });
-  return { result: withMeta(result) };
+  return { result: withMeta(said) };
 }
 
 async function withhold(

@@ -1,0 +1,94 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { type NodeIncomingMessageLike, toWebRequest } from '@modelcontextprotocol/node';
+import { MAX_BODY_BYTES } from './message.js';
+
+const owned = new WeakSet<Request>();
+
+/** True for a request that this package made of one of Node's: nobody else holds it, so its headers need no copy. */
+export function isOwned(request: Request): boolean {
+  return owned.has(request);
+}
+
+/** Serves one exchange of Node by a web-standard handler: reads the request, bounded, and writes what is answered. */
+export async function serveExchange(
+  fetch: (request: Request) => Promise<Response>,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  const gone = new AbortController();
+  response.once('close', () => {
+    if (!response.writableFinished) gone.abort();
+  });
+  let answer: Response;
+  try {
+    const made = await toWebRequest(request as NodeIncomingMessageLike, undefined, { signal: gone.signal, maxRequestBodySize: 2 * MAX_BODY_BYTES });
+    owned.add(made);
+    answer = await fetch(made);
+  } catch (error) {
+    answer = unreadable(error);
+  }
+  if (answer.headers.get('content-type')?.startsWith('text/event-stream')) await writeStream(answer, response, gone.signal);
+  else await writeWhole(answer, response);
+}
+
+/** The gate bounds the body and records what it refuses; this is for what would fill the memory before. */
+function unreadable(error: unknown): Response {
+  const tooLarge = error instanceof Error && error.name === 'RequestBodyTooLargeError';
+  const message = tooLarge ? 'the body is too large' : 'Internal error';
+  return Response.json({ jsonrpc: '2.0', id: null, error: { code: -32603, message } }, { status: tooLarge ? 413 : 500 });
+}
+
+/** As much of a body as shows that it is too large; what is beyond is read and dropped, so that it can be answered. */
+export function readUpTo(request: IncomingMessage, most: number): Promise<Uint8Array<ArrayBuffer>> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let size = 0;
+    request.on('data', (chunk: Buffer) => {
+      if (size < most) chunks.push(chunk);
+      size += chunk.length;
+      if (size >= most) resolve(new Uint8Array(Buffer.concat(chunks)));
+    });
+    request.once('end', () => resolve(new Uint8Array(Buffer.concat(chunks))));
+    request.once('error', reject);
+    request.once('close', () => reject(new Error('the request ended early')));
+  });
+}
+
+/** Writes an answer that is had as a whole. */
+export async function writeWhole(said: Response, response: ServerResponse): Promise<void> {
+  if (response.headersSent || response.destroyed) return;
+  const tooLarge = said.status === 413 ? { connection: 'close' } : {};
+  response.writeHead(said.status, { ...Object.fromEntries(said.headers), ...tooLarge });
+  response.end(Buffer.from(await said.arrayBuffer()));
+}
+
+/** Writes an answer as it comes; the handler is told when its reader has gone. */
+async function writeStream(said: Response, response: ServerResponse, gone: AbortSignal): Promise<void> {
+  response.writeHead(said.status, Object.fromEntries(said.headers));
+  response.flushHeaders();
+  const reader = said.body?.getReader();
+  const left = (): void => void reader?.cancel().catch(() => undefined);
+  gone.addEventListener('abort', left, { once: true });
+  try {
+    for (let read = await reader?.read(); read !== undefined && !read.done; read = await reader?.read()) {
+      if (!response.write(read.value)) await drained(response);
+    }
+  } catch {
+    // The stream failed: what was sent so far is all there is.
+  } finally {
+    gone.removeEventListener('abort', left);
+    response.end();
+  }
+}
+
+function drained(response: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      response.off('drain', done);
+      response.off('close', done);
+      resolve();
+    };
+    response.once('drain', done);
+    response.once('close', done);
+  });
+}
