@@ -185,17 +185,19 @@ class Walk {
 
   #visitObject(object: Json, depth: number, place: Place): void {
     if (typeof object.toJSON === 'function' || isBoxed(object)) throw new Withheld('not JSON');
-    if (Object.hasOwn(object, 'resourceType')) this.#visitResource(object, depth, place);
+    const keys = Object.keys(object);
+    const told = telling(keys);
+    if (told === 'resource') this.#visitResource(object, depth, place);
     else {
-      const resolved = this.#checkReference(object, place);
+      const resolved = told === 'reference' && this.#checkReference(object, place);
       if (typeof object.data === 'string' && !Object.hasOwn(object, 'origin') && place.rule) this.#attachments += 1;
-      this.#visitMembers(object, depth, place, resolved ? 'reference' : undefined);
+      this.#visitMembers(object, keys, depth, place, resolved ? 'reference' : undefined);
     }
   }
 
   /** Keys are looked at too: `{ "Patient/B7": … }` names somebody as well. */
-  #visitMembers(object: Json, depth: number, place: Place, done?: string): void {
-    for (const key of Object.keys(object)) {
+  #visitMembers(object: Json, keys: readonly string[], depth: number, place: Place, done?: string): void {
+    for (const key of keys) {
       if (key.length > SHORTEST_MENTION && /[/%?{[]/.test(key)) this.#visitString(key, depth, place);
       if (key !== done) this.visit(object[key], depth + 1, place);
     }
@@ -212,7 +214,7 @@ class Walk {
     if (rule.is === 'bundle') this.#visitBundle(resource, depth, inside);
     else {
       this.#checkAnchor(resource, rule, inside);
-      this.#visitMembers(resource, depth, inside);
+      this.#visitMembers(resource, Object.keys(resource), depth, inside);
     }
   }
 
@@ -262,7 +264,7 @@ class Walk {
       entries.set(entry.fullUrl, entry.resource);
     }
     const inside: Place = { ...place, entries, contained: undefined, bundles: place.bundles + 1 };
-    this.#visitMembers(bundle, depth, inside, 'entry');
+    this.#visitMembers(bundle, Object.keys(bundle), depth, inside, 'entry');
     for (const entry of list as readonly Json[]) this.#visitEntry(entry, depth + 2, inside);
   }
 
@@ -298,8 +300,20 @@ class Walk {
   }
 }
 
+/** Whether an object is a resource, or can be a Reference, by the names of its members. */
+function telling(keys: readonly string[]): 'resource' | 'reference' | undefined {
+  let told: 'reference' | undefined;
+  for (const key of keys) {
+    if (key === 'resourceType') return 'resource';
+    if (key === 'reference' || key === '_reference' || key === 'identifier') told = 'reference';
+  }
+  return told;
+}
+
 /** What JSON.stringify writes as the text or number inside, which nothing here would look at. */
 function isBoxed(object: object): boolean {
+  const prototype: unknown = Object.getPrototypeOf(object);
+  if (prototype === Object.prototype || prototype === null) return false;
   return object instanceof String || object instanceof Number || object instanceof Boolean || object instanceof BigInt;
 }
 

@@ -1,12 +1,14 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { type NodeIncomingMessageLike, toWebRequest } from '@modelcontextprotocol/node';
 import { MAX_BODY_BYTES } from './message.js';
 
-const owned = new WeakSet<Request>();
+const owned = new WeakMap<Request, Uint8Array>();
 
-/** True for a request that this package made of one of Node's: nobody else holds it, so its headers need no copy. */
-export function isOwned(request: Request): boolean {
-  return owned.has(request);
+/**
+ * The body of a request that this package made of one of Node's, as it was read; nobody else holds such a request, so its headers need
+ * no copy. `undefined` for a request of anybody else's.
+ */
+export function ownedBody(request: Request): Uint8Array | undefined {
+  return owned.get(request);
 }
 
 /** Serves one exchange of Node by a web-standard handler: reads the request, bounded, and writes what is answered. */
@@ -21,21 +23,31 @@ export async function serveExchange(
   });
   let answer: Response;
   try {
-    const made = await toWebRequest(request as NodeIncomingMessageLike, undefined, { signal: gone.signal, maxRequestBodySize: 2 * MAX_BODY_BYTES });
-    owned.add(made);
-    answer = await fetch(made);
-  } catch (error) {
-    answer = unreadable(error);
+    answer = await fetch(await ownRequest(request, gone.signal));
+  } catch {
+    answer = Response.json({ jsonrpc: '2.0', id: null, error: { code: -32603, message: 'Internal error' } }, { status: 500 });
   }
   if (answer.headers.get('content-type')?.startsWith('text/event-stream')) await writeStream(answer, response, gone.signal);
   else await writeWhole(answer, response);
 }
 
-/** The gate bounds the body and records what it refuses; this is for what would fill the memory before. */
-function unreadable(error: unknown): Response {
-  const tooLarge = error instanceof Error && error.name === 'RequestBodyTooLargeError';
-  const message = tooLarge ? 'the body is too large' : 'Internal error';
-  return Response.json({ jsonrpc: '2.0', id: null, error: { code: -32603, message } }, { status: tooLarge ? 413 : 500 });
+async function ownRequest(request: IncomingMessage, signal: AbortSignal): Promise<Request> {
+  const { method = 'GET', headers: given, url = '/' } = request;
+  const headers = new Headers();
+  for (const [name, value] of Object.entries(given)) {
+    if (typeof value === 'string') headers.set(name, value);
+    else for (const one of value ?? []) headers.append(name, one);
+  }
+  const bodied = method !== 'GET' && method !== 'HEAD';
+  const bytes = bodied ? await readUpTo(request, MAX_BODY_BYTES + 1) : new Uint8Array();
+  const made = new Request(`http://${given.host ?? 'localhost'}${url}`, {
+    method,
+    headers,
+    signal,
+    ...(bodied ? { body: bytes } : {}),
+  });
+  owned.set(made, bytes);
+  return made;
 }
 
 /** As much of a body as shows that it is too large; what is beyond is read and dropped, so that it can be answered. */

@@ -64,7 +64,9 @@ export function patientTool<I extends z.ZodObject, O extends z.ZodType>(
           return scope.run(() => outbound.call(peer, tool, input, permit === undefined ? options : { ...options, permit }));
         },
         effect: (key, fn) => effectsOf(scope).run(key, fn),
-        signal: scope.signal,
+        get signal() {
+          return scope.signal;
+        },
       });
       // Said here already: a copy made on the way out would hide whose object it was.
       if (scope.holdsForeign(value)) throw refuse(40903, 'result', 'the result holds an object of another request');
