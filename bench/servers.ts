@@ -8,22 +8,31 @@ import { answerOfTool, issuerOf, RESOURCE, tool } from './workload.js';
 
 const IDENTITY = { name: 'labs', version: '1.0.0' };
 
-/** The tool on the bare SDK: registered by the very call that `patientTool` makes, and answered in the same form. */
+type Answer = ReturnType<typeof answerOfTool>;
+
+/** The tool's own work: it reads its rows from JSON, as one that has them from a FHIR server does. No two requests share an object. */
+function handlerOfTool(): () => Answer {
+  const json = JSON.stringify(answerOfTool());
+  return () => JSON.parse(json) as Answer;
+}
+
+/** The tool on the bare SDK: the same name, description, input and output, answered in the same form. */
 export function bareHandler(): McpHttpHandler {
-  const rows = answerOfTool();
+  const results = handlerOfTool();
+  const { name, description, input: inputSchema, output: outputSchema } = tool;
   return createMcpHandler(() => {
     const server = new McpServer(IDENTITY);
-    server.registerTool(tool.name, { description: tool.description, inputSchema: tool.input }, async () => ({
-      content: [{ type: 'text', text: JSON.stringify(rows) }],
-      structuredContent: rows,
-    }));
+    server.registerTool(name, { description, inputSchema, outputSchema }, async () => {
+      const structuredContent = results();
+      return { content: [{ type: 'text', text: JSON.stringify(structuredContent) }], structuredContent };
+    });
     return server;
   });
 }
 
 /** The tool behind gate and guard, in its strictest form but for a session: envelope required. */
 export function guardedHandler(jwks: JSONWebKeySet, audit: AuditSink): HmcpHandler {
-  const rows = answerOfTool();
+  const results = handlerOfTool();
   const issuer = issuerOf(jwks);
   const env: AgentEnv = {
     resource: RESOURCE,
@@ -35,7 +44,7 @@ export function guardedHandler(jwks: JSONWebKeySet, audit: AuditSink): HmcpHandl
   };
   return createHmcpHandler(() => {
     const server = new McpServer(IDENTITY);
-    patientTool(server, tool, async () => rows);
+    patientTool(server, tool, async () => results());
     return server;
   }, env);
 }
