@@ -227,9 +227,21 @@ function checkScope({ token, operation, method }: DecisionFacts): Refusal | unde
   }
   if (operation === undefined)
     return { kind: 'context', code: 40303, check: 'operation', reason: 'the operation declares no scope' };
-  const required = parseScopes(operation.scope);
+  const required = scopesOf(operation);
   if (satisfies(token.scopes, required, token)) return undefined;
   return { kind: 'scope', scope: operation.scope, check: 'scope', reason: 'the token lacks a scope of this operation' };
+}
+
+const parsed = new WeakMap<Operation, readonly Scope[]>();
+
+/** What an operation demands: declared once, asked of every request. */
+function scopesOf(operation: Operation): readonly Scope[] {
+  let scopes = parsed.get(operation);
+  if (scopes === undefined) {
+    scopes = parseScopes(operation.scope);
+    parsed.set(operation, scopes);
+  }
+  return scopes;
 }
 
 function grantsRead(scope: Scope): boolean {

@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { MAX_BODY_BYTES } from './message.js';
 
 const owned = new WeakMap<Request, Uint8Array>();
+const written = new WeakMap<Response, string>();
 
 /**
  * The body of a request that this package made of one of Node's, as it was read; nobody else holds such a request, so its headers need
@@ -9,6 +10,13 @@ const owned = new WeakMap<Request, Uint8Array>();
  */
 export function ownedBody(request: Request): Uint8Array | undefined {
   return owned.get(request);
+}
+
+/** A response with this text in the place of its own; Node is given the text, and reads no stream for it. */
+export function writtenWhole(text: string, { status, headers }: Response): Response {
+  const response = new Response(text, { status, headers });
+  written.set(response, text);
+  return response;
 }
 
 /** Serves one exchange of Node by a web-standard handler: reads the request, bounded, and writes what is answered. */
@@ -69,9 +77,11 @@ export function readUpTo(request: IncomingMessage, most: number): Promise<Uint8A
 /** Writes an answer that is had as a whole. */
 export async function writeWhole(said: Response, response: ServerResponse): Promise<void> {
   if (response.headersSent || response.destroyed) return;
+  const body = written.get(said) ?? Buffer.from(await said.arrayBuffer());
+  const length = said.body === null ? {} : { 'content-length': `${Buffer.byteLength(body)}` };
   const tooLarge = said.status === 413 ? { connection: 'close' } : {};
-  response.writeHead(said.status, { ...Object.fromEntries(said.headers), ...tooLarge });
-  response.end(Buffer.from(await said.arrayBuffer()));
+  response.writeHead(said.status, { ...Object.fromEntries(said.headers), ...length, ...tooLarge });
+  response.end(body);
 }
 
 /** Writes an answer as it comes; the handler is told when its reader has gone. */

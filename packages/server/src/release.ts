@@ -12,7 +12,13 @@ import { scrub, type WireError, wireError } from './wire-error.js';
 const OVER = 'the epoch has passed, or a switch ended the request';
 
 /** What is put into the response instead of what the handler said. */
-export type Answer = { readonly result: Json } | { readonly error: WireError };
+export type Answer =
+  | {
+      readonly result: Json;
+      /** JSON of its `structuredContent` as it was checked, where that was made. */
+      readonly structured?: string | undefined;
+    }
+  | { readonly error: WireError };
 
 /**
  * Decides what of a handler's answer is released: a result inside the patient's compartment, bound and not to be cached; a
@@ -68,7 +74,7 @@ async function releaseBound(result: Json, bound: Bound, admitted: Admitted, env:
   const failed = saysError(result);
   const examined = examineResult(inbound.method, result, context, failed ? undefined : inbound.operation);
   if (!examined.inside) return withhold(40903, 'result', examined.reason, admitted, env);
-  const said = withText(result);
+  const { result: said, structured } = withText(result);
   // The one sentence of a failure is this program's own.
   const unverifiable = failed ? 0 : examined.unverifiable;
   if (unverifiable > 0 && env.unverifiable === 'withhold')
@@ -80,7 +86,7 @@ async function releaseBound(result: Json, bound: Bound, admitted: Admitted, env:
   // The epoch may have passed while that was recorded.
   if (bound.isOver()) return withhold(40901, 'epoch', OVER, admitted, env);
   // Nothing about a patient is cached anywhere: the hints say so whatever the handler set.
-  return { result: { ...withMeta(said, meta), ttlMs: 0, cacheScope: 'private' } };
+  return { result: { ...withMeta(said, meta), ttlMs: 0, cacheScope: 'private' }, structured };
 }
 
 /** An operation declared to be about nobody may not answer with anybody's record. */
@@ -89,9 +95,9 @@ async function releaseAboutNobody(result: Json, fhirServer: string, admitted: Ad
   const failed = saysError(result);
   const examined = examineResult(inbound.method, result, nobody(fhirServer), failed ? undefined : inbound.operation);
   if (!examined.inside) return withhold(40903, 'result', examined.reason, admitted, env);
-  const said = withText(result);
+  const { result: said, structured } = withText(result);
   await makeDurable(env, { ...record, event: 'request.served', outcome: failed ? 4 : 0, types: examined.types });
-  return { result: withMeta(said) };
+  return { result: withMeta(said), structured };
 }
 
 async function withhold(
