@@ -445,6 +445,19 @@ const CASES: Case[] = [
   { says: 'a function', value: { f: () => 1 }, inside: false },
   { says: 'a bigint', value: 1n, inside: false },
   { says: 'an object that rewrites itself', value: { toJSON: () => patient('B7') }, inside: false },
+  { says: 'a list that rewrites itself', value: [Object.assign([], { toJSON: () => patient('B7') })], inside: false },
+  { says: 'a boxed string', value: { note: Object('Patient/B7') }, inside: false },
+  { says: 'a boxed number', value: { note: Object(7) }, inside: false },
+  {
+    says: 'an instance with members of its own',
+    value: new (class Row {
+      readonly value = 7;
+    })(),
+    inside: true,
+  },
+  { says: 'the shortest mention', value: 'Patient/B', inside: false },
+  { says: 'the shortest query', value: '?_has=', inside: false },
+  { says: 'texts too short to name anybody', value: { a: '?', b: '%50', c: '[]', d: '{' }, inside: true },
   {
     says: 'an anchor from a prototype',
     value: Object.assign(Object.create({ subject: { reference: 'Patient/A1' } }), { resourceType: 'Observation' }),

@@ -6,7 +6,7 @@ import type { AgentEnv } from './define-agent.js';
 import { isJsonObject, type Json, type Message } from './message.js';
 import type { Declarations } from './operations.js';
 import { bindResult, examineResult, nobody, withoutOwnKeys } from './result.js';
-import { withText } from './structured-text.js';
+import { awaitingText, withText } from './structured-text.js';
 import { scrub, type WireError, wireError } from './wire-error.js';
 
 const OVER = 'the epoch has passed, or a switch ended the request';
@@ -72,9 +72,10 @@ async function releaseBound(result: Json, bound: Bound, admitted: Admitted, env:
   if (scope.holdsForeign(result))
     return withhold(40903, 'result', 'the result holds an object of another request', admitted, env);
   const failed = saysError(result);
-  const examined = examineResult(inbound.method, result, context, failed ? undefined : inbound.operation);
+  const awaiting = awaitingText(result);
+  const examined = examineResult(inbound.method, awaiting ?? result, context, failed ? undefined : inbound.operation);
   if (!examined.inside) return withhold(40903, 'result', examined.reason, admitted, env);
-  const { result: said, structured } = withText(result);
+  const { result: said, structured } = awaiting ? withText(awaiting) : { result, structured: undefined };
   // The one sentence of a failure is this program's own.
   const unverifiable = failed ? 0 : examined.unverifiable;
   if (unverifiable > 0 && env.unverifiable === 'withhold')
@@ -93,9 +94,10 @@ async function releaseBound(result: Json, bound: Bound, admitted: Admitted, env:
 async function releaseAboutNobody(result: Json, fhirServer: string, admitted: Admitted, env: AgentEnv): Promise<Answer> {
   const { inbound, record } = admitted;
   const failed = saysError(result);
-  const examined = examineResult(inbound.method, result, nobody(fhirServer), failed ? undefined : inbound.operation);
+  const awaiting = awaitingText(result);
+  const examined = examineResult(inbound.method, awaiting ?? result, nobody(fhirServer), failed ? undefined : inbound.operation);
   if (!examined.inside) return withhold(40903, 'result', examined.reason, admitted, env);
-  const { result: said, structured } = withText(result);
+  const { result: said, structured } = awaiting ? withText(awaiting) : { result, structured: undefined };
   await makeDurable(env, { ...record, event: 'request.served', outcome: failed ? 4 : 0, types: examined.types });
   return { result: withMeta(said), structured };
 }

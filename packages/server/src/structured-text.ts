@@ -1,29 +1,32 @@
-import type { Json } from './message.js';
+import { isJsonObject, type Json } from './message.js';
 
-const awaiting = new WeakSet<object>();
+/** Stands where the text will be. Nobody else can say it, and the SDK may copy everything else of a result. */
+const AWAITED = `text:${crypto.randomUUID()}`;
 
 /**
  * The result of a tool whose text is the JSON of its structured content, for clients that read text only. The guard writes the
  * text ({@link withText}) when it has looked at the content: so it is what was checked, and is made once.
  */
 export function repeatedInText(structuredContent: Record<string, unknown>) {
-  awaiting.add(structuredContent);
-  return { content: [], structuredContent };
+  return { content: [{ type: 'text' as const, text: AWAITED }], structuredContent };
 }
 
-/** A result, and the JSON of its structured content where that was made. */
+/** The result without its place for the text, or `undefined` when no text is awaited. */
+export function awaitingText(result: Json): Json | undefined {
+  const [first, ...others]: readonly unknown[] = Array.isArray(result.content) ? result.content : [];
+  const awaits = others.length === 0 && isJsonObject(first) && first.text === AWAITED;
+  return awaits ? { ...result, content: [] } : undefined;
+}
+
+/** A result, and the JSON of its structured content as it was when it was checked, whatever becomes of the object. */
 export interface Written {
   readonly result: Json;
-  /** As it was when it was checked, whatever its handler does to the object afterwards. */
-  readonly structured: string | undefined;
+  readonly structured: string;
 }
 
-/** A checked result with its text, in the same turn of the event loop as its check. */
+/** What {@link awaitingText} gave, with its text: to be called in the same turn of the event loop as the check. */
 export function withText(result: Json): Written {
-  const { content, structuredContent } = result;
-  const awaits = typeof structuredContent === 'object' && structuredContent !== null && awaiting.has(structuredContent);
-  if (!awaits || !Array.isArray(content) || content.length > 0) return { result, structured: undefined };
-  const structured = JSON.stringify(structuredContent);
+  const structured = JSON.stringify(result.structuredContent);
   return { result: { ...result, content: [{ type: 'text', text: structured }] }, structured };
 }
 
