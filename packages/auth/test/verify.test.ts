@@ -388,7 +388,8 @@ describe('time', () => {
   it.each([
     [
       'with the signature of another',
-      async (sent: string) => `${sent.slice(0, sent.lastIndexOf('.'))}.${(await mint(issuer, { claims: { jti: 'j2' } })).split('.')[2]}`,
+      async (sent: string) =>
+        `${sent.slice(0, sent.lastIndexOf('.'))}.${(await mint(issuer, { claims: { jti: 'j2' } })).split('.')[2]}`,
     ],
     ['with no signature', async (sent: string) => `${sent.slice(0, sent.lastIndexOf('.'))}.`],
     ['with a byte more', async (sent: string) => `${sent}A`],
