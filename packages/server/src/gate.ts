@@ -210,11 +210,12 @@ function addressOf(env: AgentEnv): URL {
 async function readBody(request: Request): Promise<Json | Fault> {
   const type = request.headers.get('content-type')?.split(';')[0]?.trim().toLowerCase();
   if (type !== 'application/json') return new Fault(415, 'the body must be application/json', 'size');
-  const bytes = ownedBody(request) ?? (await readAll(request));
+  const own = ownedBody(request);
+  const bytes = own?.bytes ?? (await readAll(request));
   if (bytes.byteLength > MAX_BODY_BYTES) return new Fault(413, 'the body is too large', 'size');
   let text: string;
   try {
-    text = UTF_8.decode(bytes);
+    text = own?.text ?? UTF_8.decode(bytes);
   } catch {
     return new Fault(400, 'Parse error', 'size', -32700);
   }

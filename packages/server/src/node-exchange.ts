@@ -1,14 +1,21 @@
+import { isUtf8 } from 'node:buffer';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { MAX_BODY_BYTES } from './message.js';
 
-const owned = new WeakMap<Request, Uint8Array>();
+/** A body as it was read, and as text where it is UTF-8. */
+interface OwnedBody {
+  readonly bytes: Uint8Array;
+  readonly text: string | undefined;
+}
+
+const owned = new WeakMap<Request, OwnedBody>();
 const written = new WeakMap<Response, string>();
 
 /**
  * The body of a request that this package made of one of Node's, as it was read; nobody else holds such a request, so its headers need
  * no copy. `undefined` for a request of anybody else's.
  */
-export function ownedBody(request: Request): Uint8Array | undefined {
+export function ownedBody(request: Request): OwnedBody | undefined {
   return owned.get(request);
 }
 
@@ -35,8 +42,12 @@ export async function serveExchange(
   } catch {
     answer = Response.json({ jsonrpc: '2.0', id: null, error: { code: -32603, message: 'Internal error' } }, { status: 500 });
   }
-  if (answer.headers.get('content-type')?.startsWith('text/event-stream')) await writeStream(answer, response, gone.signal);
-  else await writeWhole(answer, response);
+  try {
+    if (answer.headers.get('content-type')?.startsWith('text/event-stream')) await writeStream(answer, response, gone.signal);
+    else await writeWhole(answer, response);
+  } catch {
+    response.destroy(); // half of an answer looks like none
+  }
 }
 
 async function ownRequest(request: IncomingMessage, signal: AbortSignal): Promise<Request> {
@@ -47,28 +58,25 @@ async function ownRequest(request: IncomingMessage, signal: AbortSignal): Promis
     else for (const one of value ?? []) headers.append(name, one);
   }
   const bodied = method !== 'GET' && method !== 'HEAD';
-  const bytes = bodied ? await readUpTo(request, MAX_BODY_BYTES + 1) : new Uint8Array();
-  const made = new Request(`http://${given.host ?? 'localhost'}${url}`, {
-    method,
-    headers,
-    signal,
-    ...(bodied ? { body: bytes } : {}),
-  });
-  owned.set(made, bytes);
+  const bytes = bodied ? await readUpTo(request, MAX_BODY_BYTES + 1) : Buffer.alloc(0);
+  const text = isUtf8(bytes) ? bytes.toString() : undefined;
+  const body = bodied ? { body: text ?? bytes } : {};
+  const made = new Request(`http://${given.host ?? 'localhost'}${url}`, { method, headers, signal, ...body });
+  owned.set(made, { bytes, text });
   return made;
 }
 
 /** As much of a body as shows that it is too large; what is beyond is read and dropped, so that it can be answered. */
-export function readUpTo(request: IncomingMessage, most: number): Promise<Uint8Array<ArrayBuffer>> {
+export function readUpTo(request: IncomingMessage, most: number): Promise<Buffer<ArrayBuffer>> {
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];
     let size = 0;
     request.on('data', (chunk: Buffer) => {
       if (size < most) chunks.push(chunk);
       size += chunk.length;
-      if (size >= most) resolve(new Uint8Array(Buffer.concat(chunks)));
+      if (size >= most) resolve(Buffer.concat(chunks));
     });
-    request.once('end', () => resolve(new Uint8Array(Buffer.concat(chunks))));
+    request.once('end', () => resolve(Buffer.concat(chunks)));
     request.once('error', reject);
     request.once('close', () => reject(new Error('the request ended early')));
   });
@@ -91,6 +99,7 @@ async function writeStream(said: Response, response: ServerResponse, gone: Abort
   const reader = said.body?.getReader();
   const left = (): void => void reader?.cancel().catch(() => undefined);
   gone.addEventListener('abort', left, { once: true });
+  if (gone.aborted) left();
   try {
     for (let read = await reader?.read(); read !== undefined && !read.done; read = await reader?.read()) {
       if (!response.write(read.value)) await drained(response);

@@ -1,8 +1,10 @@
-import { request as httpRequest, type IncomingHttpHeaders } from 'node:http';
+import { once } from 'node:events';
+import { createServer, request as httpRequest, type IncomingHttpHeaders } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import type { AuditRecord } from '@hmcp/core';
 import { McpServer, type ServerContext } from '@modelcontextprotocol/server';
 import { describe, expect, test } from 'vitest';
-import { type AgentEnv, createHmcpHandler, defineAgent, patientTool, serve } from '../src/index.js';
+import { type AgentEnv, createHmcpHandler, defineAgent, nodeListener, patientTool, serve } from '../src/index.js';
 import { ask, request } from './support/wire.js';
 import { ANN, BO, envelope, listResults, observation, READ, SECRET, type World, world } from './support/world.js';
 
@@ -187,5 +189,51 @@ describe('on a socket', () => {
       .map((line) => JSON.parse(line.slice(6)) as { method?: string; result?: object });
     expect(messages.map(({ method }) => method)).toEqual(['notifications/progress', undefined]);
     expect(messages[1]?.result).toMatchObject({ structuredContent: { done: 1 }, ttlMs: 0 });
+  });
+
+  test.each([
+    ['a body', { 'content-type': 'application/json' }],
+    ['a stream', { 'content-type': 'text/event-stream' }],
+  ])('%s that fails on its way ends its connection, and nothing else', async (_, headers) => {
+    const bodies = [new ReadableStream({ start: (controller) => controller.error(new Error(SECRET)) }), '{}'];
+    const listener = nodeListener({ fetch: async () => new Response(bodies.shift() ?? null, { headers }) });
+    const http = createServer(listener).listen(0, '127.0.0.1');
+    await once(http, 'listening');
+    const { port } = http.address() as AddressInfo;
+    const first = await post(port, 'x', {}).then(
+      ({ text }) => text,
+      () => '',
+    );
+    expect(first).toBe('');
+    expect((await post(port, 'x', {})).text).toBe('{}');
+    http.close();
+    http.closeAllConnections();
+  });
+
+  test('a caller that goes away aborts the request that was made for it', async () => {
+    let found: (signal: AbortSignal) => void = () => {};
+    const reached = new Promise<AbortSignal>((resolve) => {
+      found = resolve;
+    });
+    const listener = nodeListener({
+      fetch: async ({ signal }) => {
+        found(signal);
+        await once(signal, 'abort');
+        return new Response('{}');
+      },
+    });
+    const http = createServer(listener).listen(0, '127.0.0.1');
+    await once(http, 'listening');
+    const { port } = http.address() as AddressInfo;
+    const sent = httpRequest({ host: '127.0.0.1', port, path: '/mcp', method: 'POST' });
+    sent.on('error', () => undefined);
+    sent.end('{}');
+    const signal = await reached;
+    const gone = once(signal, 'abort');
+    sent.destroy();
+    await gone;
+    expect(signal.aborted).toBe(true);
+    http.close();
+    http.closeAllConnections();
   });
 });
