@@ -138,12 +138,12 @@ class Walk {
   #nodes = 0;
 
   constructor({ patient, sourceBase, identifiers, declared }: CompartmentOptions) {
-    const base = normalBase(patient.fhirServer);
+    const base = knownBase(patient.fhirServer);
     this.#own = { base, id: patient.patient, identifiers: new Set(identifiers) };
     this.#declared = declared === true;
     this.top = {
       own: this.#own,
-      base: sourceBase === patient.fhirServer ? base : normalBase(sourceBase),
+      base: sourceBase === patient.fhirServer ? base : knownBase(sourceBase),
       contained: undefined,
       entries: undefined,
       rule: undefined,
@@ -298,6 +298,18 @@ class Walk {
     else if (FHIR_IN_TEXT.test(text)) throw new Withheld('FHIR in free text');
     else this.#admit(mentionedPatient(text, place), place);
   }
+}
+
+/** Bases are configured, so there are few; each part of every answer is checked against one. */
+const bases = new Map<string, string | undefined>();
+
+function knownBase(url: string | undefined): string | undefined {
+  if (url === undefined) return undefined;
+  if (!bases.has(url)) {
+    if (bases.size >= 64) bases.clear();
+    bases.set(url, normalBase(url));
+  }
+  return bases.get(url);
 }
 
 /** Whether an object is a resource, or can be a Reference, by the names of its members. */

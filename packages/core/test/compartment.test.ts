@@ -499,6 +499,22 @@ const wrong = (check: Check) =>
   CASES.filter(({ value, options, inside }) => check(value, { ...OPTIONS, ...options }).inside !== inside);
 
 describe('checkCompartment', () => {
+  it('keeps no base for another, however many there are', () => {
+    for (let round = 0; round < 2; round += 1) {
+      for (let server = 0; server < 100; server += 1) {
+        const fhirServer = `https://ehr-${server}.example/r4`;
+        const own = { reference: `${fhirServer}/Patient/A1` };
+        const next = { reference: `https://ehr-${server + 1}.example/r4/Patient/A1` };
+        const of = (subject: object) =>
+          checkCompartment(
+            { resourceType: 'Observation', subject },
+            { patient: { fhirServer, patient: 'A1' }, sourceBase: fhirServer },
+          );
+        expect([of(own).inside, of(next).inside]).toEqual([true, false]);
+      }
+    }
+  });
+
   const titled = (inside: boolean) => CASES.filter((one) => one.inside === inside).map((one) => [one.says, one] as const);
   it.each(titled(true))('admits %s', (_says, { value, options }) => {
     expect(checked(value, options)).toMatchObject({ inside: true });
