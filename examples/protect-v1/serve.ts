@@ -23,7 +23,7 @@ const operations = { tools: { 'get-labs': { scope: 'patient/Observation.rs', pat
 // #region protect
 const hmcp = createProtection({ ...env, operations }); // 1
 const http = createServer((request: IncomingMessage & { body?: unknown }, response) =>
-  // 2: with express, app.use(['/mcp', '/.well-known/oauth-protected-resource'], hmcp.gate)
+  // 2: with express, app.use(hmcp.paths, hmcp.gate)
   hmcp.gate(request, response, async () => {
     const transport = new StreamableHTTPServerTransport();
     await labs().connect(hmcp.protect(transport)); // 3

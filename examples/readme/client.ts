@@ -1,11 +1,10 @@
-// One launch, one served call, one refused call: `node client.js STATE`, STATE being the folder of a development world.
+// client.ts: a program that launches for a patient, and calls the agent about that patient
 import { createAgent, openSession } from '@hmcp/agent';
 import { createTokenExchanger, smartClient } from '@hmcp/auth';
 import { explain } from '@hmcp/core';
 import { listProblems } from './server.js';
 import { audit, client, fhirServer, openBrowser, problemsUrl, pseudonymKey, redirectUri } from './settings.js';
 
-// #region client
 const smart = smartClient({ fhirServer, redirectUri, ...client });
 const grant = await smart.authorize({ launch: 'patient', scope: 'launch/patient patient/Condition.rs', open: openBrowser });
 
@@ -24,9 +23,6 @@ process.stdout.write(`served: ${answer.problems.length} problems\n`);
 
 const confused = { category: 'problem-list-item', patientId: 'somebody-else' }; // what a model might write
 await session.call('problems', listProblems, confused).catch((refusal) => process.stdout.write(`${explain(refusal)}\n`));
-// #endregion
 
-await session.close();
-await desk.close();
-await audit.close();
+for (const part of [session, desk, audit]) await part.close();
 await grant.revoke();

@@ -1,4 +1,4 @@
-// Serves the agent as its own process: `node serve.js CONFIG`. The development world writes CONFIG and starts this program.
+// serve.ts: serves the agent as its own process, `node serve.js CONFIG`; `hmcp dev` writes CONFIG and starts it
 import { readFile } from 'node:fs/promises';
 import { openFileAudit } from '@hmcp/audit';
 import { createTokenExchanger, createTokenVerifier } from '@hmcp/auth';
@@ -6,9 +6,8 @@ import { serve } from '@hmcp/server';
 import { problems } from './server.js';
 
 const config = JSON.parse(await readFile(process.argv[2] ?? '', 'utf8'));
-
-// #region serve
 const { publicUrl, issuer, fhirServer, client, auditFile, pseudonymKey } = config;
+
 const audit = await openFileAudit({ file: auditFile, by: publicUrl });
 const served = await serve(problems, {
   resource: publicUrl,
@@ -18,7 +17,7 @@ const served = await serve(problems, {
   audit,
   pseudonymKey,
 });
-// #endregion
+process.send?.({ type: 'listening', port: served.port });
 
 const stop = async (): Promise<void> => {
   await served.close();
@@ -28,4 +27,3 @@ const stop = async (): Promise<void> => {
 process.once('SIGTERM', stop);
 process.once('SIGINT', stop);
 process.once('disconnect', stop);
-process.send?.({ type: 'listening', port: served.port });

@@ -1,4 +1,4 @@
-// #region server
+// server.ts: an agent, and the contract it shares with whoever calls it
 import { definePatientTool } from '@hmcp/core';
 import { createHmcpHandler, defineAgent, patientTool } from '@hmcp/server';
 import { McpServer } from '@modelcontextprotocol/server';
@@ -21,4 +21,3 @@ export const problems = defineAgent('problems', (env) =>
     return server;
   }, env),
 );
-// #endregion

@@ -1,4 +1,4 @@
-// What the client must know about the place it runs in; here read from the state folder of a development world.
+// settings.ts: what the client must know about the place it runs in, here read from the state folder of `hmcp dev`
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openFileAudit } from '@hmcp/audit';
@@ -15,10 +15,7 @@ export const { redirectUri } = facts.client;
 export const client = { clientId: facts.client.clientId, privateKey };
 export const problemsUrl = facts.parties.find(({ name }) => name === 'problems')?.url ?? '';
 export const pseudonymKey = (await readFile(join(state, 'keys', 'pseudonym.txt'), 'utf8')).trim();
-export const audit = await openFileAudit({
-  file: join(state, 'audit', `readme-client-${process.pid}.jsonl`),
-  by: client.clientId,
-});
+export const audit = await openFileAudit({ file: join(state, 'audit', `desk-${process.pid}.jsonl`), by: client.clientId });
 
 /** Stands for the person at the browser: signs in, picks the first patient of the list, and comes back with the answer. */
 export async function openBrowser(url: string): Promise<string> {

@@ -77,6 +77,9 @@ export function filesBelow(folder: string): string[] {
     .sort();
 }
 
+/** Examples with an installation of their own: no part of the workspace, held by their own compiler run. */
+const APART = 'examples/ecosystem/';
+
 /** The workspace as it stands on disk. */
 export function readWorkspace(): Workspace {
   const folders = readdirSync(join(ROOT, 'packages'), { withFileTypes: true })
@@ -110,7 +113,7 @@ function readPackage(folder: string): Package {
   const manifest = readJson(`${folder}/package.json`) as Manifest;
   const config = readJson(`${folder}/tsconfig.json`) as { references?: { path: string }[] };
   const modules = filesBelow(folder)
-    .filter(isModule)
+    .filter((path) => isModule(path) && !path.startsWith(APART))
     .map((path) => ({ path: path.slice(folder.length + 1), text: readText(path) }));
   const isTest = ({ path }: SourceFile) => path.startsWith('test/') || path.endsWith('.test.ts');
   return {

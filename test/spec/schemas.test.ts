@@ -39,6 +39,10 @@ it('the schema of an audit line takes what the sink writes', async () => {
       actors: ['triage'],
       types: { Observation: 1 },
       pkScope: 'local',
+      compared: [
+        { said: 'token', pk: 'A'.repeat(43) },
+        { said: 'argument', argument: 'patientId' },
+      ],
     });
     await audit.close();
     const [, ...lines] = (await readFile(file, 'utf8')).trimEnd().split('\n');

@@ -4,6 +4,7 @@ import {
   AUDIT_EVENTS,
   Binding,
   CHECKS,
+  COMPARED_SOURCES,
   ERRORS,
   PlainEnvelope,
   RefusalData,
@@ -52,6 +53,16 @@ export const AuditLine = z.strictObject({
   unverifiable: z.int().optional(),
   fence: z.literal('none').optional(),
   contextMethod: z.enum(['claim', 'envelope', 'header']).optional(),
+  compared: z
+    .array(
+      z.strictObject({
+        said: z.enum(COMPARED_SOURCES),
+        argument: z.string().max(64).optional(),
+        pk: z.string().max(64).optional(),
+      }),
+    )
+    .readonly()
+    .optional(),
   switchId: z.string().max(128).optional(),
   fromPk: z.string().max(64).optional(),
   toPk: z.string().max(64).optional(),

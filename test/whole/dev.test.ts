@@ -71,7 +71,7 @@ describe('a development world', () => {
   });
 
   it('prints a call that works as it is pasted into a shell', async () => {
-    const { code, stdout, stderr } = await run([world.ready.call], { shell: true });
+    const { code, stdout, stderr } = await run([world.ready.call], { shell: true, env: { npm_config_loglevel: 'silent' } });
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     const { results } = JSON.parse(stdout) as { results: { resourceType: string }[] };
     expect(new Set(results.map(({ resourceType }) => resourceType))).toEqual(new Set(['Observation']));

@@ -2,6 +2,8 @@ import type { TokenExchanger } from '@hmcp/auth';
 import type { AuditSink } from '@hmcp/core';
 import type { AgentLog } from './hop-ledger.js';
 import type { Managers } from './managers.js';
+import type { LinkParts } from './peer-link.js';
+import type { ResolvedPeer } from './peers.js';
 import type { SealKeeper } from './seal-keeper.js';
 
 /** What sessions and participation need of the agent they were given. */
@@ -14,6 +16,10 @@ export interface AgentParts {
   /** Waits, in milliseconds; for repeating what was not answered. */
   readonly wait: (ms: number) => Promise<void>;
   readonly log: AgentLog | undefined;
+  /** The declared peers, and what a connection to one is protected with. */
+  readonly peers: ReadonlyMap<string, ResolvedPeer>;
+  readonly link: LinkParts;
+  readonly fetch: typeof globalThis.fetch;
 }
 
 const parts = new WeakMap<object, AgentParts>();

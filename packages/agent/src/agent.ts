@@ -8,13 +8,13 @@ import { type CallFrame, callFrame } from './call-frame.js';
 import { cutOff, deliverable } from './delivery.js';
 import { type AgentEventEmitter, agentEvents } from './events.js';
 import { type AgentLog, HopLedger } from './hop-ledger.js';
-import { type ClientTransport, instrument, transportKind } from './instrument.js';
+import type { ClientTransport } from './instrument.js';
 import { Managers } from './managers.js';
 import { PeerClients } from './peer-clients.js';
-import { PeerLink } from './peer-link.js';
-import { contractScope, defaultTimeoutMs, peerTokens } from './peer-tokens.js';
+import { contractScope, defaultTimeoutMs, noTokenExchange, peerTokens } from './peer-tokens.js';
 import { type Peer, type ResolvedPeer, resolvePeers } from './peers.js';
 import { SealKeeper } from './seal-keeper.js';
+import { protectTransport } from './session-transport.js';
 import { randomBytes } from './traceparent.js';
 
 /** What an agent is made of. */
@@ -26,7 +26,11 @@ export interface AgentOptions {
   readonly clientId: string;
   /** Every server it may call about a patient. */
   readonly peers: readonly Peer[];
-  readonly tokens: TokenExchanger;
+  /**
+   * Gets a token of its own for each `hmcp` peer. Without it, as on an EHR that offers no token exchange, `hmcp` peers and
+   * managers are refused (40302 `check: "peer"`): the token of a launch is for the FHIR server, and goes to nobody else.
+   */
+  readonly tokens?: TokenExchanger | undefined;
   readonly audit: AuditSink;
   /** Key of the pseudonyms (`pk`, subjects) in its audit; not empty. */
   readonly pseudonymKey: string;
@@ -87,7 +91,7 @@ export interface Agent extends Outbound {
  * @see protocol section 3
  */
 export function createAgent(options: AgentOptions): Agent {
-  const { name, clientId, audit, pseudonymKey, log, now = Date.now } = options;
+  const { name, clientId, tokens = noTokenExchange, audit, pseudonymKey, log, now = Date.now } = options;
   if (clientId === '') throw new TypeError('"clientId" of an agent is empty');
   if (pseudonymKey === '') throw new TypeError('"pseudonymKey" of an agent is empty');
   const fetch = options.fetch ?? ((input, init) => globalThis.fetch(input, init));
@@ -95,18 +99,12 @@ export function createAgent(options: AgentOptions): Agent {
   const peers = resolvePeers(options.peers);
   const events = agentEvents();
   const ledger = new HopLedger({ by, clientId, pseudonymKey, audit, events, log });
-  const managers = new Managers({ seals: options.seals, by, tokens: options.tokens, fetch });
+  const managers = new Managers({ seals: options.seals, by, tokens, fetch });
   const seals = new SealKeeper({ seals: options.seals, renew: (...asked) => managers.renew(...asked), now });
-  const parts = { ledger, tokens: peerTokens({ tokens: options.tokens, now, fetch }), seals, now, random: randomBytes };
+  const parts = { ledger, tokens: peerTokens({ tokens, now, fetch }), seals, now, random: randomBytes };
 
   function transport<T extends ClientTransport>(target: T, peer: string, more: { readonly kind?: 'http' | 'stdio' } = {}): T {
-    const kind = more.kind ?? transportKind(target);
-    if (kind === undefined) throw new TypeError('the kind of this transport cannot be told: give { kind: "http" | "stdio" }');
-    if (kind === 'http' && transportKind(target) !== 'http') {
-      throw new TypeError('an http transport must be a StreamableHTTPClientTransport of MCP SDK v1 or v2');
-    }
-    instrument(target, new PeerLink(peers.get(peer), kind, parts));
-    return target;
+    return protectTransport(target, { parts, peer: peers.get(peer), ...more });
   }
 
   const clients = new PeerClients({ fetch, protect: (target, peer) => transport(target, peer.name) });
@@ -176,8 +174,8 @@ export function createAgent(options: AgentOptions): Agent {
     await Promise.all([clients.close(), managers.close()]);
   };
   const agent: Agent = { name, clientId, by, events, call, transport, close, [Symbol.asyncDispose]: close };
-  const { tokens, wait = pause } = options;
-  keepParts(agent, { tokens, managers, seals, audit, now, wait, log });
+  const { wait = pause } = options;
+  keepParts(agent, { tokens, managers, seals, audit, now, wait, log, peers, link: parts, fetch });
   return agent;
 }
 

@@ -1,4 +1,4 @@
-import { checkBinding, HmcpError, META, patientKey } from '@hmcp/core';
+import { checkBinding, HmcpError, META, patientKey, resultNamed } from '@hmcp/core';
 import type { BoundRequest } from './bound-request.js';
 import { deliverable } from './delivery.js';
 import type { JsonRpcMessage } from './instrument.js';
@@ -59,9 +59,13 @@ async function judgeResult(request: BoundRequest, message: JsonRpcMessage) {
   const result = record(message.result);
   if (result.resultType === 'input_required') throw await request.drop(40903, 'a request of the server stood in its answer');
   const fault = await bindingFault(request, result._meta);
-  if (fault !== undefined) throw await request.drop(fault, 'the binding is missing or names another context');
+  if (fault !== undefined) {
+    // Keyed by the intent or the manager, a binding cannot be told by this process's own key.
+    const named = fault === 40903 ? ([{ said: 'context', patient: scope.facts.context }, { said: 'binding' }] as const) : [];
+    throw await request.drop(fault, 'the binding is missing or names another context', named);
+  }
   const verdict = checkResult(result, { patient: scope.facts.context, contract: frame !== undefined });
-  if (!verdict.inside) throw await request.drop(40903, verdict.reason);
+  if (!verdict.inside) throw await request.drop(40903, verdict.reason, resultNamed(scope.facts.context, verdict));
   await ledger.answered(hop, verdict, result.isError === true);
   if (scope.closed) throw await request.drop(40901, ENDED);
   return withoutCaching(hop.event.method, { ...answerTo(message), result: scope.tag(result) });
@@ -81,7 +85,8 @@ export async function admitNotification(request: BoundRequest, message: JsonRpcM
   if (hop.scope.closed) return false;
   if (fault === undefined && verdict.inside) return true;
   const reason = verdict.inside ? 'a notification without the binding of its request' : verdict.reason;
-  await ledger.dropped(hop, fault ?? 40903, reason);
+  const named = verdict.inside ? [] : resultNamed(hop.scope.facts.context, verdict);
+  await ledger.dropped(hop, fault ?? 40903, reason, named);
   return false;
 }
 

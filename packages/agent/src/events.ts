@@ -1,4 +1,4 @@
-import type { Check, HmcpErrorCode } from '@hmcp/core';
+import type { Check, HmcpError, HmcpErrorCode } from '@hmcp/core';
 import type { RequestScope } from '@hmcp/core/request-scope';
 import { EventEmitter } from 'eventemitter3';
 
@@ -30,10 +30,20 @@ export interface AgentEvents {
       readonly isError: boolean;
     },
   ];
-  /** The call was refused, by this process or a later one (`by`). `code` is a JSON-RPC code; `check` only for ours. */
-  refused: [event: HopEvent & { readonly code: number; readonly check: Check | undefined; readonly by: string }];
+  /**
+   * The call was refused, by this process or a later one (`by`). `code` is a JSON-RPC code; `check` and `refusal` only for ours. Read
+   * `refusal` where a framework keeps only the text of an error.
+   */
+  refused: [
+    event: HopEvent & {
+      readonly code: number;
+      readonly check: Check | undefined;
+      readonly by: string;
+      readonly refusal: HmcpError | undefined;
+    },
+  ];
   /** Something came back that must not be delivered: it was dropped. `reason` is a fixed sentence. */
-  'result-dropped': [event: HopEvent & { readonly code: HmcpErrorCode; readonly reason: string }];
+  'result-dropped': [event: HopEvent & { readonly code: HmcpErrorCode; readonly reason: string; readonly refusal: HmcpError }];
 }
 
 /** Emitter of {@link AgentEvents}. */

@@ -3,9 +3,11 @@ import {
   type AuditRecord,
   type AuditSink,
   type Check,
+  comparedByKey,
   HmcpError,
   type HmcpErrorCode,
   keyedHash,
+  type NamedPatient,
   patientKey,
   type ResultVerdict,
 } from '@hmcp/core';
@@ -135,21 +137,29 @@ export class HopLedger {
   async refused(hop: Hop, error: HmcpError): Promise<HmcpError> {
     const { code, check, data, reason } = error;
     const settled = await this.#settle(hop, error, { event: 'hop.refused', outcome: 4, code, check, reason });
-    this.#emit(hop, 'refused', { code, check, by: data.by });
+    this.#emit(hop, 'refused', { code, check, by: data.by, refusal: error });
     return settled;
   }
 
   /** The peer answered with an error that is no refusal of ours. @throws {HmcpError} 50302 */
   async failed(hop: Hop, code: number): Promise<void> {
     await this.#append(hop, { event: 'hop.refused', outcome: 4, code, reason: 'the peer answered with an error' });
-    this.#emit(hop, 'refused', { code, check: undefined, by: hop.record.peer ?? 'undeclared' });
+    this.#emit(hop, 'refused', { code, check: undefined, by: hop.record.peer ?? 'undeclared', refusal: undefined });
   }
 
-  /** Something came back, or would, that must not be delivered. Gives the refusal that settles the call. */
-  async dropped(hop: Hop, code: 40901 | 40903, reason: string): Promise<HmcpError> {
+  /** Something came back, or would, that must not be delivered. Gives the refusal that settles the call. @param named whom it was compared by */
+  async dropped(hop: Hop, code: 40901 | 40903, reason: string, named: readonly NamedPatient[] = []): Promise<HmcpError> {
     const error = this.refusal(hop.scope, code, 'result', reason);
-    const settled = await this.#settle(hop, error, { event: 'hop.dropped', outcome: 8, code, check: 'result', reason });
-    this.#emit(hop, 'result-dropped', { code, reason });
+    const compared = named.length === 0 ? {} : { compared: await comparedByKey(this.#key, named) };
+    const settled = await this.#settle(hop, error, {
+      event: 'hop.dropped',
+      outcome: 8,
+      code,
+      check: 'result',
+      reason,
+      ...compared,
+    });
+    this.#emit(hop, 'result-dropped', { code, reason, refusal: error });
     return settled;
   }
 

@@ -8,4 +8,5 @@ export type { SwitchReport, SwitchRequest } from './patient-switch.js';
 export type { Peer, PeerCommand } from './peers.js';
 export { permitAuthority } from './permit-authority.js';
 export { openSession, type Session, type SessionOptions } from './session.js';
+export type { TransportOptions } from './session-transport.js';
 export type { DialogField, SwitchAnswer, SwitchDialog } from './switch-dialog.js';

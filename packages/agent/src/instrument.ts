@@ -21,6 +21,7 @@ export interface ClientTransport {
   send(message: never, options?: never): Promise<void>;
   onmessage?: ((message: never, extra?: never) => void) | undefined;
   onerror?: ((error: Error) => void) | undefined;
+  onclose?: (() => void) | undefined;
 }
 
 /** What sits between an SDK client and its transport. */
@@ -43,6 +44,8 @@ export interface TransportHooks {
   ): void;
   /** What the client's `onerror` is told: SDK transports put whole response bodies into their errors. */
   failure(error: Error): Error;
+  /** The connection ended: nothing that waits will be answered. */
+  closed(): void;
   /** Wraps the network of an HTTP transport. */
   fetch(base: TransportFetch): TransportFetch;
 }
@@ -77,6 +80,7 @@ export function instrument(transport: ClientTransport, hooks: TransportHooks): v
   };
   Object.defineProperty(transport, 'send', { value: send, writable: false, configurable: false });
   hookFailures(transport, hooks);
+  hookClosing(transport, hooks);
   const http = transport as { _fetch?: TransportFetch | undefined };
   if (transportKind(transport) === 'http') {
     const base: TransportFetch = http._fetch ?? ((url, init) => globalThis.fetch(url, init));
@@ -139,6 +143,23 @@ function hookFailures(transport: ClientTransport, hooks: TransportHooks): void {
     get: () => handler,
     set: (next: ((error: Error) => void) | undefined) => {
       handler = next && guarded(next);
+    },
+    enumerable: true,
+    configurable: false,
+  });
+}
+
+/** A chained handler meets itself here too; closing twice is as closing once. */
+function hookClosing(transport: ClientTransport, hooks: TransportHooks): void {
+  const guarded = (handler: (() => void) | undefined) => () => {
+    hooks.closed();
+    handler?.();
+  };
+  let handler = guarded(transport.onclose);
+  Object.defineProperty(transport, 'onclose', {
+    get: () => handler,
+    set: (next: (() => void) | undefined) => {
+      handler = guarded(next);
     },
     enumerable: true,
     configurable: false,

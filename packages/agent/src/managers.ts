@@ -1,5 +1,5 @@
 import type { SealVerifier, TokenExchanger, TrustedManager } from '@hmcp/auth';
-import { MANAGER_METHODS, MANAGER_SCOPES, RenewResult } from '@hmcp/core';
+import { MANAGER_METHODS, MANAGER_SCOPES, RenewResult, unusable } from '@hmcp/core';
 import type { RequestScope } from '@hmcp/core/request-scope';
 import { ManagerClient } from './manager-client.js';
 
@@ -36,7 +36,7 @@ export class Managers {
   /** The listed manager with this resource identifier or issuer. @throws {TypeError} when none is */
   named(name: string): TrustedManager {
     const found = this.seals?.managers.find(({ resource, issuer }) => resource === name || issuer === name);
-    if (found === undefined) throw new TypeError('"manager" is not among the managers this agent trusts');
+    if (found === undefined) throw unusable('"manager" is not among the managers this agent trusts', 40903, 'seal');
     return found;
   }
 

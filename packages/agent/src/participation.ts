@@ -49,7 +49,10 @@ export interface ParticipationOptions {
   readonly drain?:
     | ((asked: AskedSwitch & { readonly save: readonly string[] }) => z.input<typeof Drained> | Promise<z.input<typeof Drained>>)
     | undefined;
-  /** Forgets everything of a session below an epoch: caches, threads, scratchpads. Called before anything of that epoch is served. */
+  /**
+   * Forgets everything of a session below an epoch: caches, threads, scratchpads. Called before anything of that epoch is served,
+   * and must be done when it returns: one that returns a promise counts as failed, and nothing of the epoch is served.
+   */
   readonly purge?: ((passed: { readonly sid: string; readonly below: number }) => void) | undefined;
 }
 
@@ -244,7 +247,11 @@ class Participant implements SessionParticipation {
     const { sid } = session;
     this.#work?.learned({ iss: this.#manager.issuer, sid }, epoch);
     // First, so that one that fails is tried again before anything of the epoch is served.
-    outsideScope(() => this.#options.purge?.({ sid, below: epoch }));
+    const forgotten: unknown = outsideScope(() => this.#options.purge?.({ sid, below: epoch }));
+    if (forgotten instanceof Promise) {
+      forgotten.catch(() => this.#warn('"purge" failed after its time'));
+      throw new TypeError('"purge" must forget at once: it returned a promise');
+    }
     session.advance(epoch);
   }
 

@@ -1,4 +1,4 @@
-import { type Envelope, HmcpError, isSealed, META, methodClass } from '@hmcp/core';
+import { HmcpError, isSealed, META, methodClass } from '@hmcp/core';
 import { currentScope, outsideScope, type RequestScope } from '@hmcp/core/request-scope';
 import { admitNotification, errorAnswer, judgeAnswer, releaseAnswer, withoutCaching } from './answer-check.js';
 import { BoundRequest } from './bound-request.js';
@@ -6,6 +6,8 @@ import { type CallFrame, callFrame, sending } from './call-frame.js';
 import { deliverable, isSuperseded } from './delivery.js';
 import type { HopLedger } from './hop-ledger.js';
 import type { JsonRpcMessage, SendOptions, TransportFetch, TransportHooks } from './instrument.js';
+import { envelopeOf, metaOf, withMeta } from './message-meta.js';
+import { inCurrentScope, type MessagePlace, type PlaceMessage } from './message-place.js';
 import { CLIENT_NOTIFICATIONS, SERVER_NOTIFICATIONS } from './methods.js';
 import { peerFetch } from './peer-fetch.js';
 import { defaultTimeoutMs, type PeerTokens, type SessionProof } from './peer-tokens.js';
@@ -27,6 +29,17 @@ export interface LinkParts {
 type Id = string | number;
 type Write = (message: JsonRpcMessage) => Promise<void>;
 type Deliver = (message: JsonRpcMessage) => void;
+/** The scope a message was written in; what answers it is delivered there. */
+type Origin = RequestScope | undefined;
+/** How a request about a patient reaches its peer and its client. */
+interface Wire {
+  readonly send: Write;
+  readonly deliver: Deliver;
+  readonly options: SendOptions;
+}
+
+/** What the record of a client's goodbye says. */
+const END_OF_SESSION: JsonRpcMessage = { jsonrpc: '2.0', method: 'DELETE' };
 
 /** Milliseconds an answer may still come after its session went on: then the connection is cut. */
 const LATE_MS = 60_000;
@@ -48,14 +61,17 @@ export class PeerLink implements TransportHooks {
   /** Requests settled because their session went on; their answers are waited for only to be dropped. */
   readonly #late = new Map<Id, BoundRequest>();
   /** Requests without a patient: handshake, catalogue, or made outside every request. */
-  readonly #unbound = new Map<Id, { readonly scope: RequestScope | undefined; readonly method: string }>();
+  readonly #unbound = new Map<Id, { readonly origin: Origin; readonly method: string; readonly end: () => void }>();
+  readonly #place: PlaceMessage;
 
-  constructor(peer: ResolvedPeer | undefined, kind: 'http' | 'stdio', parts: LinkParts) {
+  /** @param place says which scope a message goes with. @default the one it is written in */
+  constructor(peer: ResolvedPeer | undefined, kind: 'http' | 'stdio', parts: LinkParts, place: PlaceMessage = inCurrentScope) {
     this.#peer = peer;
     this.#isHmcp = peer?.kind === 'hmcp';
     this.#kind = kind;
     this.#parts = parts;
     this.#ledger = parts.ledger;
+    this.#place = place;
   }
 
   async outgoing(message: JsonRpcMessage, send: Write, options: SendOptions, deliver: Deliver): Promise<void> {
@@ -64,14 +80,13 @@ export class PeerLink implements TransportHooks {
     if (method === undefined) return;
     const bare = withoutContext(message);
     if (id === undefined) return this.#sendNotification(method, bare, send);
-    const scope = currentScope();
-    if (this.#peer === undefined && scope !== undefined) {
-      throw await this.#refuse(scope, bare, this.#ledger.refusal(scope, 42801, 'peer', 'a server nobody declared'));
+    const place = await this.#placeOf(bare);
+    try {
+      await this.#sendRequest(id, method, bare, place, { send, deliver, options });
+    } catch (error) {
+      place.end();
+      throw error;
     }
-    const aboutPatient = methodClass(method) === 'context';
-    if (!aboutPatient || (scope === undefined && !this.#isHmcp)) return this.#sendUnbound(id, method, bare, scope, send);
-    if (scope === undefined) throw await this.#ledger.refusedOutside(this.#start(bare));
-    return this.#sendBound(id, bare, scope, { send, deliver, options });
   }
 
   incoming(message: JsonRpcMessage, deliver: Deliver, reply: Write): void {
@@ -86,7 +101,49 @@ export class PeerLink implements TransportHooks {
   }
 
   fetch(base: TransportFetch): TransportFetch {
-    return peerFetch(base, this.#peer, (code, reason) => this.#ledger.refusal(currentScope(), code, 'peer', reason));
+    const fetch = peerFetch(base, this.#peer, (code, reason) => this.#ledger.refusal(currentScope(), code, 'peer', reason));
+    return (url, init) => (init?.method === 'DELETE' ? this.#endSession(() => fetch(url, init)) : fetch(url, init));
+  }
+
+  closed(): void {
+    for (const id of [...this.#bound.keys()]) this.#take(id)?.lost();
+    for (const { end } of this.#unbound.values()) end();
+    this.#unbound.clear();
+    this.#late.clear();
+  }
+
+  /** Where a message belongs; one that may not leave from inside another request is refused there. */
+  async #placeOf(bare: JsonRpcMessage): Promise<MessagePlace> {
+    try {
+      return await this.#place();
+    } catch (error) {
+      const scope = currentScope();
+      throw scope === undefined ? error : await this.#refuse(scope, bare, error);
+    }
+  }
+
+  async #sendRequest(id: Id, method: string, bare: JsonRpcMessage, place: MessagePlace, wire: Wire): Promise<void> {
+    const { scope } = place;
+    if (this.#peer === undefined && scope !== undefined) {
+      throw await this.#refuse(scope, bare, this.#ledger.refusal(scope, 42801, 'peer', 'a server nobody declared'));
+    }
+    const aboutPatient = methodClass(method) === 'context';
+    if (!aboutPatient || (scope === undefined && !this.#isHmcp)) return this.#sendUnbound(id, method, bare, place, wire.send);
+    if (scope === undefined) throw await this.#ledger.refusedOutside(this.#start(bare));
+    return this.#sendBound(id, bare, scope, place.end, wire);
+  }
+
+  /** A client ends its session at the server beside every message, so the request gets its token here. */
+  async #endSession(end: () => Promise<Response>): Promise<Response> {
+    const place = await this.#placeOf(END_OF_SESSION);
+    try {
+      const { scope } = place;
+      const token =
+        this.#isHmcp && scope !== undefined ? await this.#token(scope, undefined, await this.#proof(scope)) : undefined;
+      return await sending.run({ token, traceparent: undefined }, end);
+    } finally {
+      place.end();
+    }
   }
 
   async #sendNotification(method: string, bare: JsonRpcMessage, send: Write): Promise<void> {
@@ -94,11 +151,25 @@ export class PeerLink implements TransportHooks {
       this.#ledger.warn('a client notification outside the closed list was dropped');
       return;
     }
-    if (method !== 'notifications/cancelled') return this.#sendUnbound(undefined, method, bare, currentScope(), send);
+    if (method !== 'notifications/cancelled') {
+      const place = await this.#placeOf(bare);
+      try {
+        return await this.#sendUnbound(undefined, method, bare, place, send);
+      } finally {
+        place.end();
+      }
+    }
     const requestId = bare.params?.requestId as Id;
     const request = this.#take(requestId);
-    if (request === undefined && !this.#unbound.delete(requestId)) return;
+    const unbound = this.#unbound.get(requestId);
+    if (request === undefined && unbound === undefined) return;
+    this.#unbound.delete(requestId);
+    unbound?.end();
     request?.abandon();
+    await this.#sendCancelled(bare, request, send);
+  }
+
+  async #sendCancelled(bare: JsonRpcMessage, request: BoundRequest | undefined, send: Write): Promise<void> {
     // The reason is text of whoever aborted; the keys of the SDK's own envelope stay.
     const { reason: _, ...params } = bare.params ?? {};
     const withToken = this.#withToken({ ...bare, params }, request?.token);
@@ -106,7 +177,7 @@ export class PeerLink implements TransportHooks {
   }
 
   /** Handshake, catalogue, and whatever is sent outside every request: nothing of a context; to an `hmcp` peer an own token. */
-  async #sendUnbound(id: Id | undefined, method: string, bare: JsonRpcMessage, scope: RequestScope | undefined, send: Write) {
+  async #sendUnbound(id: Id | undefined, method: string, bare: JsonRpcMessage, { scope, end }: MessagePlace, send: Write) {
     let token: string | undefined;
     // A pipe may be set up outside every request: its handshake needs no token.
     const needsToken = this.#kind === 'http' || methodClass(method) === 'catalogue';
@@ -118,7 +189,7 @@ export class PeerLink implements TransportHooks {
         throw await this.#refuse(scope, bare, error);
       }
     }
-    if (id !== undefined) this.#unbound.set(id, { scope, method });
+    if (id !== undefined) this.#unbound.set(id, { origin: currentScope(), method, end });
     try {
       await sending.run({ token, traceparent: undefined }, () => send(this.#withToken(bare, token)));
     } catch (error) {
@@ -130,18 +201,13 @@ export class PeerLink implements TransportHooks {
   }
 
   /** A request about the patient of `scope`. */
-  async #sendBound(
-    id: Id,
-    bare: JsonRpcMessage,
-    scope: RequestScope,
-    wire: { send: Write; deliver: Deliver; options: SendOptions },
-  ) {
+  async #sendBound(id: Id, bare: JsonRpcMessage, scope: RequestScope, end: () => void, wire: Wire) {
     const frame = callFrame.getStore();
     const { traceparent: inbound } = scope.facts;
     const traceparent = this.#isHmcp ? nextTraceparent(inbound, this.#parts.random) : inbound;
     const bound = this.#isHmcp && frame?.aboutPatient !== false;
     const hop = await this.#ledger.open(scope, { ...this.#start(bare), traceparent, bound });
-    const request = new BoundRequest(this.#ledger, hop, frame);
+    const request = new BoundRequest(this.#ledger, hop, frame, { origin: currentScope(), done: end });
     request.progressToken = metaOf(bare).progressToken;
     let proof: SessionProof | undefined;
     try {
@@ -169,11 +235,15 @@ export class PeerLink implements TransportHooks {
     }
   }
 
-  #watch(id: Id, request: BoundRequest, { deliver, options }: { deliver: Deliver; options: SendOptions }): void {
+  #watch(id: Id, request: BoundRequest, { send, deliver, options }: Wire): void {
     const { scope } = request.hop;
     this.#bound.set(id, request);
     options.requestSignal?.addEventListener('abort', () => this.#abandon(id), { once: true, signal: request.over });
-    scope.signal.addEventListener('abort', () => this.#moveOn(id, deliver), { once: true, signal: request.over });
+    const ended = () => {
+      if (isSuperseded(scope)) this.#moveOn(id, deliver);
+      else if (request.frame === undefined) this.#cutShort(id, send, deliver);
+    };
+    scope.signal.addEventListener('abort', ended, { once: true, signal: request.over });
   }
 
   /** The request with this id, which from now on waits for nothing. */
@@ -190,16 +260,26 @@ export class PeerLink implements TransportHooks {
 
   /** The session went on to another patient: the call is settled now, its answer dropped whenever it comes. */
   #moveOn(id: Id, deliver: Deliver): void {
-    const { scope } = this.#bound.get(id)?.hop ?? {};
-    if (scope === undefined || !isSuperseded(scope)) return;
     const request = this.#take(id);
     if (request === undefined) return;
     this.#late.set(id, request);
     request.cut.addEventListener('abort', () => this.#late.delete(id), { once: true });
-    request.enqueue(async () => {
+    request.settle(async () => {
       const refusal = await request.supersede(LATE_MS);
-      scope.run(() => deliver(errorAnswer(id, refusal)));
+      request.deliver(() => deliver(errorAnswer(id, refusal)));
     });
+  }
+
+  /** The scope ended and no call of this package waits, which would stop by itself: settled now, and the peer is told. */
+  #cutShort(id: Id, send: Write, deliver: Deliver): void {
+    const request = this.#take(id);
+    if (request === undefined) return;
+    const cancelled = { jsonrpc: '2.0', method: 'notifications/cancelled', params: { requestId: id } } as const;
+    request.settle(async () => {
+      const refusal = await request.cutShort();
+      request.deliver(() => deliver(errorAnswer(id, refusal)));
+    });
+    outsideScope(() => this.#sendCancelled(cancelled, request, send)).catch(() => undefined);
   }
 
   /** Inside a session: its live seal. */
@@ -225,9 +305,11 @@ export class PeerLink implements TransportHooks {
     const unbound = this.#unbound.get(id);
     if (unbound !== undefined) {
       this.#unbound.delete(id);
-      const handOver = () => deliver(withoutCaching(unbound.method, message));
-      if (unbound.scope === undefined) outsideScope(handOver);
-      else unbound.scope.run(handOver);
+      const { origin, method, end } = unbound;
+      const handOver = () => deliver(withoutCaching(method, message));
+      if (origin === undefined) outsideScope(handOver);
+      else origin.run(handOver);
+      end();
       return;
     }
     const request = this.#take(id);
@@ -235,9 +317,9 @@ export class PeerLink implements TransportHooks {
       this.#receiveLate(id);
       return;
     }
-    request.enqueue(async () => {
+    request.settle(async () => {
       const answer = await releaseAnswer(request, await judgeAnswer(request, message));
-      request.hop.scope.run(() => deliver(answer));
+      request.deliver(() => deliver(answer));
     });
   }
 
@@ -263,7 +345,7 @@ export class PeerLink implements TransportHooks {
     }
     request.enqueue(async () => {
       const admitted = await admitNotification(request, message);
-      if (admitted) request.hop.scope.run(() => deliver(message));
+      if (admitted) request.deliver(() => deliver(message));
     });
   }
 
@@ -298,26 +380,8 @@ export class PeerLink implements TransportHooks {
   }
 }
 
-function metaOf(message: JsonRpcMessage): Readonly<Record<string, unknown>> {
-  const meta = message.params?._meta;
-  return typeof meta === 'object' && meta !== null ? (meta as Readonly<Record<string, unknown>>) : {};
-}
-
-function withMeta(message: JsonRpcMessage, more: Readonly<Record<string, unknown>>): JsonRpcMessage {
-  return { ...message, params: { ...message.params, _meta: { ...metaOf(message), ...more } } };
-}
-
 /** A session the server forgot, or a server that changed its revision: HTTP 400 or 404, in either SDK's error. */
 function connectionIsStale(error: unknown): boolean {
   const { code, data } = (error ?? {}) as { code?: unknown; data?: { status?: unknown } };
   return [code, data?.status].some((status) => status === 400 || status === 404);
-}
-
-/** Forwarded unchanged, but for the seal's renewal; a permit goes only with the one call that uses it. @see protocol section 2.2 */
-function envelopeOf(scope: RequestScope, proof: SessionProof | undefined, frame: CallFrame | undefined): Envelope {
-  const { envelope } = scope.facts;
-  if (!isSealed(envelope) || proof === undefined) return envelope;
-  const { version, intent } = envelope;
-  const permit = frame?.permit === undefined ? {} : { permit: frame.permit };
-  return { version, seal: proof.seal, intent, ...permit };
 }

@@ -58,6 +58,11 @@ export interface SessionProof {
   readonly seal: string;
 }
 
+/** Of an agent whose authorization server exchanges no tokens: nothing is sent, and nobody gets one. */
+export const noTokenExchange: TokenExchanger = {
+  exchange: () => Promise.reject(new ExchangeRefused('unsupported_grant_type')),
+};
+
 const METADATA_LIFE_MS = 300_000;
 const METADATA_TIMEOUT_MS = 5000;
 const MAX_METADATA_LENGTH = 65_536;

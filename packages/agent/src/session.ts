@@ -6,12 +6,16 @@ import type { Agent, CallOptions } from './agent.js';
 import { partsOf } from './agent-parts.js';
 import { deliverable } from './delivery.js';
 import { type AgentEventEmitter, agentEvents } from './events.js';
+import type { ClientTransport } from './instrument.js';
 import { ManagedStay } from './managed-stay.js';
 import { type ManagerAuthority, managerAuthority } from './manager-authority.js';
 import { renewWith } from './managers.js';
+import type { MessagePlace } from './message-place.js';
 import type { SwitchDecision, SwitchReport, SwitchRequest } from './patient-switch.js';
 import { processAuthority } from './process-authority.js';
 import { SessionActs, type Stay } from './session-acts.js';
+import { sessionFetch } from './session-fetch.js';
+import { peerOf, protectTransport, type TransportOptions } from './session-transport.js';
 
 /** One patient at a time, from launch to close, at the process where the person acts. */
 export interface Session {
@@ -40,6 +44,24 @@ export interface Session {
    * @param fn gets a signal that aborts when the act ends
    */
   act<T>(fn: (signal: AbortSignal) => Promise<T>): Promise<T>;
+  /**
+   * Protects a client transport of MCP SDK v1 or v2, HTTP or stdio, in place, for a client one did not write. Inside {@link act} its
+   * requests belong to that act; outside every act each is one of its own, about the patient of that moment: that is so also when a
+   * framework lost the async context of an act. Handshake and catalogue need no act. After a switch the same client goes on about
+   * the next patient: what was under way ends with 40901, and so does what an act that is over still sends. Inside a request or an
+   * act that is not of this session it is refused: 42801 `check: "session"`. What the client rejects with is read by `HmcpError.from`;
+   * where a framework keeps only its text, {@link AgentEvents.refused} has it. What a framework remembers is its own: a conversation
+   * about one patient is not continued about the next.
+   * @throws {TypeError} when it was done before, its kind cannot be told, or it does not lead to exactly one declared peer
+   * @see protocol section 7
+   */
+  transport<T extends ClientTransport>(transport: T, options?: TransportOptions): T;
+  /**
+   * The same for MCP clients that take only a `fetch`: reaches declared peers at their address, everything else is 42801. A refused
+   * request is answered with a JSON-RPC error; GET streams are not offered (405). Bound: it can be handed on as it is.
+   * @see protocol section 7
+   */
+  readonly fetch: typeof globalThis.fetch;
   /**
    * Goes to the next patient: a new grant, the person's confirmation, one commit. Calls under way are settled with 40901, their
    * late answers dropped; no intent is ever sent again. Whatever else happens, the session stays where it was.
@@ -90,6 +112,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
 
 class PatientSession implements Session {
   readonly events = agentEvents();
+  readonly fetch: typeof globalThis.fetch;
   readonly #agent: Agent;
   readonly #id: () => string;
   readonly #managed: ManagedStay | undefined;
@@ -117,6 +140,8 @@ class PatientSession implements Session {
     this.#managed = options.managed;
     this.#authority = options.authority;
     this.#acts = new SessionActs({ by: options.agent.by, events: this.events, id: options.id });
+    const { link, peers, fetch } = partsOf(options.agent);
+    this.fetch = sessionFetch({ parts: link, peers, place: () => this.#place(), base: fetch });
   }
 
   get assurance(): Session['assurance'] {
@@ -167,6 +192,11 @@ class PatientSession implements Session {
     }
   }
 
+  transport<T extends ClientTransport>(transport: T, { peer, kind }: TransportOptions = {}): T {
+    const { link, peers } = partsOf(this.#agent);
+    return protectTransport(transport, { parts: link, peer: peerOf(peers, transport, peer), kind, place: () => this.#place() });
+  }
+
   async switchPatient(request: SwitchRequest): Promise<SwitchReport> {
     if (currentScope() !== undefined) throw this.#refuse(40301, 'session', 'asked for inside a request or an act');
     if (this.#closed) throw this.#refuse(41001, 'session', 'the session is closed');
@@ -209,6 +239,23 @@ class PatientSession implements Session {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  /**
+   * Where a message of a client belongs: to the act it is written in, else to one of its own. Never to an act that merely is under
+   * way: whether it was meant for that one cannot be known.
+   */
+  async #place(): Promise<MessagePlace> {
+    const inside = currentScope();
+    if (inside === undefined) {
+      const scope = await this.#begin();
+      return { scope, end: () => this.#acts.end(scope) };
+    }
+    if (this.#acts.owns(inside)) {
+      inside.assertOpen();
+      return { scope: inside, end: () => undefined };
+    }
+    throw this.#refuse(42801, 'session', 'inside a request or an act that is not of this session', inside);
   }
 
   /** Begins an act on the patient of this very moment. */

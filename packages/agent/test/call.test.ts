@@ -89,6 +89,8 @@ describe.each(eras)('a call to an hmcp server $era', ({ legacy }) => {
     expect(audit.events).toEqual(['hop.call', 'hop.dropped']);
     expect(scope.refusals).toEqual([error]);
     expect(dropped).toHaveLength(1);
+    const whose = behaviour.startsWith('foreign-') && behaviour !== 'foreign-patients';
+    if (whose) expect(audit.records.at(-1)?.compared).toMatchObject([{ said: 'context' }, { said: 'result' }]);
     const seen = JSON.stringify([error, error.message, error.stack, error.cause, audit.records, dropped]);
     expect(seen).not.toMatch(/pt-bo-0815|pt-ann-4711|obs-99|Horoscope/);
   });

@@ -1,5 +1,5 @@
 import { createSealSigner, type Grant } from '@hmcp/auth';
-import { META, type SealClaims } from '@hmcp/core';
+import { META, meaningOf, type SealClaims } from '@hmcp/core';
 import { decodeJwt, exportJWK, generateKeyPair } from 'jose';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { openSession } from '../src/index.js';
@@ -127,6 +127,7 @@ describe('a session with a manager', () => {
   test('a manager that nobody listed is a mistake of the program', async () => {
     const opened = openSession({ agent: bed.agent, grant: bed.grant(ANN), manager: 'https://else.example/mcp' });
     await expect(opened).rejects.toThrow(TypeError);
+    await expect(opened).rejects.toThrow(`Mend: ${meaningOf(40903, 'seal').mend}.`);
   });
 
   test.each<[BindingFault, number]>([

@@ -191,6 +191,13 @@ describe('joining', () => {
     expect(bed.asked.length).toBe(before);
   });
 
+  test('a purge that is not done when it returns counts as failed, and its rejection harms nobody', async () => {
+    const part = take({ delivery: 'push', purge: () => Promise.reject(new Error('later')) as unknown as undefined });
+    const epoch = (number: number) => () => part.learned({ iss: 'https://manager.example', sid: sid(), epoch: number });
+    expect(epoch(1)).toThrow('"purge" must forget at once');
+    expect(epoch(1)).toThrow('"purge" must forget at once');
+  });
+
   test('survives a manager that is away for a while', async () => {
     const part = take();
     await part.join(sid());

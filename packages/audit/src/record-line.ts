@@ -1,4 +1,4 @@
-import { AUDIT_EVENTS, type AuditRecord, CHECKS } from '@hmcp/core';
+import { AUDIT_EVENTS, type AuditRecord, CHECKS, COMPARED_SOURCES } from '@hmcp/core';
 import { plainText } from './plain-text.js';
 
 /** Members the sink itself adds to its own records; absent from everybody else's. */
@@ -56,6 +56,7 @@ const MEMBERS: Readonly<Record<keyof AuditRecord | keyof SinkFacts, (value: unkn
   unverifiable: integer,
   fence: oneOf(['none']),
   contextMethod: oneOf(['claim', 'envelope', 'header']),
+  compared: comparison,
   switchId: text(128),
   fromPk: text(64),
   toPk: text(64),
@@ -120,4 +121,21 @@ function counts(value: unknown): Record<string, number> {
   if (typeof value !== 'object' || value === null) illTyped();
   const pairs = Object.entries(value).slice(0, 64);
   return Object.fromEntries(pairs.map(([type, count]) => [/^[A-Za-z]{1,64}$/.test(type) ? type : 'other', integer(count)]));
+}
+
+const said = oneOf(COMPARED_SOURCES);
+const argumentName = text(64);
+const key = text(64);
+
+function comparison(value: unknown): object[] {
+  if (!Array.isArray(value)) illTyped();
+  return value.slice(0, COMPARED_SOURCES.length).map((side: unknown) => {
+    if (typeof side !== 'object' || side === null) illTyped();
+    const { said: who, argument, pk } = side as Record<string, unknown>;
+    return {
+      said: said(who),
+      ...(argument === undefined ? {} : { argument: argumentName(argument) }),
+      ...(pk === undefined ? {} : { pk: key(pk) }),
+    };
+  });
 }

@@ -42,17 +42,32 @@ export interface AuthorityNetwork {
 
 /** GETs a JSON document. No redirect is followed. @throws {AuthorityUnavailable} no answer, 429 or 5xx, or too large */
 export function getJson(url: string, network: AuthorityNetwork): Promise<AuthorityAnswer> {
-  return ask(url, { method: 'GET' }, network);
+  return askJson(url, { method: 'GET' }, network);
 }
 
 /** POSTs a form and reads the JSON answer. @throws {AuthorityUnavailable} as {@link getJson} */
 export function postForm(url: string, form: URLSearchParams, network: AuthorityNetwork): Promise<AuthorityAnswer> {
   const headers = { 'content-type': 'application/x-www-form-urlencoded' };
-  return ask(url, { method: 'POST', headers, body: form.toString() }, network);
+  return askJson(url, { method: 'POST', headers, body: form.toString() }, network);
+}
+
+/** POSTs JSON, and gives the answer's text as it came. @throws {AuthorityUnavailable} as {@link getJson} */
+export function postJson(
+  url: string,
+  body: object,
+  network: AuthorityNetwork,
+): Promise<{ readonly status: number; readonly text: string }> {
+  const headers = { 'content-type': 'application/json' };
+  return ask(url, { method: 'POST', headers, body: JSON.stringify(body) }, network);
+}
+
+async function askJson(url: string, init: RequestInit, network: AuthorityNetwork): Promise<AuthorityAnswer> {
+  const { status, text } = await ask(url, init, network);
+  return { status, body: parse(text) };
 }
 
 /** Runs outside every request's scope: keys and exchanged tokens are shared by requests, and outlive the one that asked. */
-function ask(url: string, init: RequestInit, network: AuthorityNetwork): Promise<AuthorityAnswer> {
+function ask(url: string, init: RequestInit, network: AuthorityNetwork): Promise<{ status: number; text: string }> {
   return outsideScope(async () => {
     const fetch: Fetch = network.fetch ?? globalThis.fetch;
     const signal = AbortSignal.timeout(network.timeoutMs ?? TIMEOUT_MS);
@@ -68,7 +83,7 @@ function ask(url: string, init: RequestInit, network: AuthorityNetwork): Promise
     if (response.status === 429 || response.status >= 500) {
       throw new AuthorityUnavailable('answered busy or failed', retryAfter(response));
     }
-    return { status: response.status, body: parse(text) };
+    return { status: response.status, text };
   });
 }
 

@@ -5,6 +5,7 @@ export type { ClientKey, Random } from './client-assertion.js';
 export { type ClientCredentials, createClientCredentials } from './client-credentials.js';
 export { AuthorizationServerMetadata, DiscoveryError, type DiscoveryFault, discover } from './discovery.js';
 export { type Grant, SmartError, type SmartErrorCode } from './grant.js';
+export { type HttpAccessPolicyOptions, httpAccessPolicy } from './http-access-policy.js';
 export { type ProtectedResourceMetadata, protectedResourceMetadata, protectedResourceMetadataUrl } from './metadata.js';
 export { createSealVerifier, SealError, type SealVerifier, type SealVerifierOptions, type VerifiedSeal } from './seal.js';
 export { createSealSigner, SEAL_SECONDS, type SealFacts, type SealSigner } from './seal-signer.js';

@@ -1,3 +1,4 @@
+import { unusable } from '@hmcp/core';
 import type { JSONWebKeySet } from 'jose';
 import { resourceIdentifier, secureUrl } from './secure-url.js';
 
@@ -33,8 +34,8 @@ export function checkManagers(managers: readonly TrustedManager[]): void {
     if ((manager.jwksUri === undefined) === (manager.keys === undefined))
       throw new TypeError(`"${at}" must have either "jwksUri" or "keys"`);
     if (manager.jwksUri !== undefined) secureUrl(manager.jwksUri, `${at}.jwksUri`);
-    if (manager.fhirServers.length === 0) throw new TypeError(`"${at}.fhirServers" must name at least one`);
-    if (manager.tokenIssuers.length === 0) throw new TypeError(`"${at}.tokenIssuers" must name at least one`);
+    if (manager.fhirServers.length === 0) throw unusable(`"${at}.fhirServers" must name at least one`, 40903, 'seal');
+    if (manager.tokenIssuers.length === 0) throw unusable(`"${at}.tokenIssuers" must name at least one`, 40903, 'seal');
     if (manager.tenants?.length === 0) throw new TypeError(`"${at}.tenants" must not be empty`);
     const again = managers.findIndex(({ issuer }) => issuer === manager.issuer);
     if (again !== index) throw new TypeError(`"${at}.issuer" is listed twice`);

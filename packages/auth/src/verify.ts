@@ -1,4 +1,12 @@
-import { AccessTokenClaims, checkChain, hasPatientLevel, parseScopes, parseStrictJson, type VerifiedToken } from '@hmcp/core';
+import {
+  AccessTokenClaims,
+  checkChain,
+  hasPatientLevel,
+  parseScopes,
+  parseStrictJson,
+  unusable,
+  type VerifiedToken,
+} from '@hmcp/core';
 import { base64url, compactVerify, decodeProtectedHeader, type JSONWebKeySet, type JWSHeaderParameters } from 'jose';
 import type { Fetch } from './authority.js';
 import { TokenError } from './bearer.js';
@@ -131,7 +139,7 @@ interface Trusted {
 
 /** Several entries may share an issuer when each names other tenants: every (issuer, tenant) has exactly one FHIR base. */
 function readIssuers(options: TokenVerifierOptions, now: () => number): Map<string, Trusted> {
-  if (options.issuers.length === 0) throw new TypeError('"issuers" must name at least one');
+  if (options.issuers.length === 0) throw unusable('"issuers" must name at least one', 401);
   const byIssuer = new Map<string, TrustedIssuer[]>();
   for (const [index, entry] of options.issuers.entries()) {
     secureUrl(entry.issuer, `issuers[${index}].issuer`);

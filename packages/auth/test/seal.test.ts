@@ -1,3 +1,4 @@
+import { meaningOf } from '@hmcp/core';
 import { SignJWT } from 'jose';
 import { afterEach, describe, expect, it } from 'vitest';
 import {
@@ -153,6 +154,12 @@ describe('a trust list', () => {
     ['without a client', { clientId: '' }, 'managers[0].clientId'],
   ])('%s is refused, naming the member', (_, more, named) => {
     expect(() => verifier({ managers: [{ ...manager, ...more } as TrustedManager] })).toThrow(named);
+  });
+
+  it('that lets no seal hold says so in the words of that refusal', () => {
+    const { says, mend } = meaningOf(40903, 'seal');
+    const start = () => verifier({ managers: [{ ...manager, fhirServers: [] }] });
+    expect(start).toThrow(`Requests would be refused: 40903 patient_mismatch, ${says}. Mend: ${mend}.`);
   });
 
   it('names a manager once', () => {

@@ -1,10 +1,10 @@
 import { createSealVerifier } from '@hmcp/auth';
 import { afterEach, describe, expect, it } from 'vitest';
 import { loadLibrary } from '../src/authority.js';
+import { createHandler } from '../src/handler.js';
 import { loadKeys } from '../src/keys.js';
 import { createLedger } from '../src/ledger.js';
 import type { LaunchContext } from '../src/mint.js';
-import { createHandler } from '../src/server.js';
 import { startWorld, type World } from './world.js';
 
 /** A store with a fault: it loses the patient of every launch. */

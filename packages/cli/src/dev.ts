@@ -88,7 +88,7 @@ function readExtras(agents: readonly string[], scope: string | undefined): Extra
 
 /** A command line that makes one served call in the world, ready to paste. */
 export function callLine({ state }: Pick<WorldFacts, 'state'>): string {
-  return `npm run -s hmcp -- call labs list-results '{"category":"laboratory"}' --state ${shellWord(state)}`;
+  return `npx hmcp call labs list-results '{"category":"laboratory"}' --state ${shellWord(state)}`;
 }
 
 /** A word as a POSIX shell takes it, quoted only when it must be. */

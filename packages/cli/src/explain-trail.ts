@@ -1,8 +1,8 @@
 import { basename, extname } from 'node:path';
 import { type BrokenAudit, plainText, type StoredRecord } from '@hmcp/audit';
-import { type AuditEventName, ERRORS, isHmcpErrorCode } from '@hmcp/core';
+import { type AuditEventName, type ComparedPatient, ERRORS, isHmcpErrorCode } from '@hmcp/core';
 import { auditLogsAt, verifyLog } from './audit-logs.js';
-import { explainCode } from './explain-code.js';
+import { explainRefusal } from './explain-code.js';
 
 /** One decision and the party whose log it stands in. */
 interface Step {
@@ -66,7 +66,7 @@ export function tellTrail({ ids, steps }: Trail): string | undefined {
     const hop = record.hop === undefined ? '' : `hop ${record.hop}`;
     return `${when}  ${indent}${party.padEnd(width)}  ${hop.padEnd(5)}  ${tell(record)}\n`;
   });
-  const refusal = steps.find(({ record }) => record.code !== undefined);
+  const refusal = firstRefusal(steps);
   return `${head}\n${lines.join('')}${refusal === undefined ? '' : `\n${tellRefusal(refusal)}`}`;
 }
 
@@ -101,7 +101,35 @@ function tell(record: StoredRecord): string {
   return parts.join(' ');
 }
 
-function tellRefusal({ party, record: { code, check } }: Step): string {
-  const meaning = explainCode(String(code)) ?? `${code}: not an answer of this protocol.\n`;
-  return `First refused by ${party}${check === undefined ? '' : `, check "${check}"`}. ${meaning}`;
+/** Characters of a pseudonym that are shown: enough to find it in the log, and to tell two apart. */
+const SHOWN = 10;
+
+function tellRefusal({ party, record }: Step): string {
+  const { code = 0, check, hop, compared = [] } = record;
+  const where = `${hop === undefined ? '' : ` (hop ${hop})`}${check === undefined ? '' : `, check "${check}"`}`;
+  return `First refused by ${party}${where}. ${explainRefusal(code, check)}${tellCompared(compared)}`;
+}
+
+function tellCompared(compared: readonly ComparedPatient[]): string {
+  const first = compared.find(({ pk }) => pk !== undefined)?.pk;
+  if (first === undefined) return '';
+  const rows = compared.map(({ said, argument, pk }) => {
+    const side = argument === undefined ? plainText(said, 16) : `${plainText(said, 16)} "${plainText(argument, 64)}"`;
+    return [side, pk === undefined ? 'whose it is could not be told' : saidBy(pk, first)] as const;
+  });
+  const width = Math.max(...rows.map(([side]) => side.length));
+  return `Compared, by pseudonym (pk):\n${rows.map(([side, who]) => `  ${side.padEnd(width)}  ${who}\n`).join('')}`;
+}
+
+function saidBy(pk: string, first: string): string {
+  return `${plainText(pk.slice(0, SHOWN), SHOWN)}…${pk === first ? '' : '  another patient'}`;
+}
+
+/** The refusal that came first; of those in one millisecond the one furthest on, since a refusal travels back. */
+function firstRefusal(steps: readonly Step[]): Step | undefined {
+  const refusals = steps.filter(({ record }) => record.code !== undefined);
+  const [first] = refusals;
+  return refusals
+    .filter(({ record }) => record.t === first?.record.t)
+    .toSorted((a, b) => (b.record.hop ?? 0) - (a.record.hop ?? 0))[0];
 }

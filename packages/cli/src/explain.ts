@@ -8,7 +8,8 @@ hmcp explain INTENT|TXN [--state FOLDER]
 
 With a code (40903), its name (patient_mismatch) or an HTTP status: what it means, whether to retry, how to mend it.
 With the id of an intent or of a chain of tokens (txn), or the first characters of one: what every hop decided about it,
-read from the audit logs of a state folder.
+and of the first refusal the hop, the check, which pseudonyms (pk) it compared, and the mend; read from the audit logs of a
+state folder.
 
   --state FOLDER   state folder of \`hmcp dev\`; logs are FOLDER/audit/*.jsonl (default: HMCP_STATE, else .hmcp)
 

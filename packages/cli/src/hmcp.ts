@@ -17,6 +17,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     says: 'what a code means, or what happened to an intent',
     load: async () => (await import('./explain.js')).explainCommand,
   },
+  doctor: {
+    says: 'examine a deployment, and say what to change',
+    load: async () => (await import('./doctor.js')).doctorCommand,
+  },
   audit: { says: 'verify audit logs', load: async () => (await import('./audit.js')).auditCommand },
   token: { says: 'look into an access token', load: async () => (await import('./token.js')).tokenCommand },
 };

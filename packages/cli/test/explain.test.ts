@@ -66,6 +66,11 @@ async function refusedTwoHopsDown(): Promise<string> {
         tool: 'list-results',
         clientId: 'triage',
         reason: 'names another patient',
+        compared: [
+          { said: 'token', pk: 'A'.repeat(43) },
+          { said: 'header', pk: 'A'.repeat(43) },
+          { said: 'argument', argument: 'patientId', pk: 'B'.repeat(43) },
+        ],
       },
     ],
   ]);
@@ -90,10 +95,27 @@ describe('hmcp explain INTENT', () => {
       '    +25 ms    triage  hop 1  refused assess for portal · 40903 patient_mismatch · check "argument" · a hop behind this one refused',
       '    +30 ms  portal  hop 0  was refused assess at http://127.0.0.1:7000/triage · 40903 patient_mismatch · check "argument"',
       '',
-      expect.stringMatching(/^First refused by labs, check "argument". 40903 patient_mismatch: /),
-      expect.stringMatching(/^Do not retry\. Mend: /),
+      'First refused by labs (hop 2), check "argument". 40903 patient_mismatch: an argument names another patient than the context.',
+      'Do not retry. Mend: leave the patient out: the context fills it in.',
+      'A refused and a mended example: docs/errors/40903.md',
+      'Compared, by pseudonym (pk):',
+      '  token                 AAAAAAAAAA…',
+      '  header                AAAAAAAAAA…',
+      '  argument "patientId"  BBBBBBBBBB…  another patient',
       '',
     ]);
+  });
+
+  test('names the refuser furthest on when a refusal and its way back share a millisecond', async () => {
+    const state = await freshFolder();
+    const refused = { event: 'request.refused', outcome: 4, intent: INTENT, code: 40903, check: 'result' } as const;
+    await writeLog(state, 'desk', [[5, { ...refused, hop: 1 }]]);
+    await writeLog(state, 'labs', [
+      [5, { ...refused, hop: 2, compared: [{ said: 'context', pk: 'C'.repeat(43) }, { said: 'result' }] }],
+    ]);
+    const { stdout } = await type(['explain', INTENT, '--state', state]);
+    expect(stdout).toContain('First refused by labs (hop 2), check "result".');
+    expect(stdout).toMatch(/ {2}context {2}CCCCCCCCCC…\n {2}result {3}whose it is could not be told\n$/);
   });
 
   test('reads the state folder of HMCP_STATE when none is given', async () => {

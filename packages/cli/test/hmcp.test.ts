@@ -10,7 +10,7 @@ describe('hmcp', () => {
     }
   });
 
-  test.each(['explain', 'audit', 'token'])('%s --help names its exit codes', async (command) => {
+  test.each(['explain', 'doctor', 'audit', 'token'])('%s --help names its exit codes', async (command) => {
     const { code, stdout } = await type([command, '--help']);
     expect(code).toBe(0);
     expect(stdout).toMatch(/Exit codes: 0 .* 64 /s);

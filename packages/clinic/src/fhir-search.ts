@@ -2,6 +2,7 @@ import { FhirId } from '@hmcp/core';
 import { compareDates, type DatePrefix, dateInterval, elementInterval, type Interval } from './fhir-date.js';
 import { isJsonFormat, patientParameters, type SearchParameter, searchParameter } from './fhir-parameters.js';
 import type { Resource } from './fhir-resource.js';
+import { type Summary, summaryOf } from './fhir-summary.js';
 
 /** A search as understood. */
 export interface Search {
@@ -16,6 +17,7 @@ export interface Search {
   }[];
   readonly count: number;
   readonly offset: number;
+  readonly summary: Summary;
 }
 
 /** One parameter with its alternatives. */
@@ -41,7 +43,7 @@ export function parseSearch(type: string, query: URLSearchParams): Search | { re
     seen += 1;
     if (seen > MAX_PARAMETERS) return { refused: 'too many search parameters' };
     if (!isPlainValue(value)) return { refused: 'a search value that cannot be read' };
-    if (name === '_count' || name === '_sort' || name === '_offset' || name === '_format') {
+    if (name === '_count' || name === '_sort' || name === '_offset' || name === '_format' || name === '_summary') {
       if (once.has(name)) return { refused: 'a result parameter given twice' };
       once.set(name, value);
     } else if (patientNames.includes(name)) patients.push(value);
@@ -59,11 +61,13 @@ export function parseSearch(type: string, query: URLSearchParams): Search | { re
   }
   const format = once.get('_format');
   if (format !== undefined && !isJsonFormat(format)) return { refused: 'only the JSON format is served' };
+  const summary = summaryOf(once.get('_summary'));
+  if (summary === undefined) return { refused: 'a summary that is not served' };
   const count = wholeNumber(once.get('_count'), MAX_PAGE);
   const offset = wholeNumber(once.get('_offset'), 0);
   const sort = parseSort(once.get('_sort'), type);
   if (count === undefined || offset === undefined || sort === undefined) return { refused: 'a search value that cannot be read' };
-  return { patients, filters, sort, count: Math.min(count, MAX_PAGE), offset };
+  return { patients, filters, sort, count: Math.min(count, MAX_PAGE), offset, summary };
 }
 
 /** A filter for one parameter, alternatives separated by commas; `undefined` when a value is not understood. */

@@ -17,6 +17,7 @@ import {
 } from './fhir-refusal.js';
 import { DIRECTORY_TYPES, type Resource } from './fhir-resource.js';
 import { parseSearch, type Search, sortResources } from './fhir-search.js';
+import { summarized, summaryOf } from './fhir-summary.js';
 import type { Records } from './records.js';
 
 /** What a FHIR server is made from. */
@@ -80,11 +81,14 @@ export function createFhirServer(options: FhirServerOptions): FhirServer {
     const permits = scopePermits(token, type, 'r');
     const self = resource !== undefined && isFhirUser(token, base, resource);
     if (permits === undefined && !self) throw forbidden('insufficient scope', type, id);
-    for (const [name, value] of query)
-      if (name !== '_format' || !isJsonFormat(value)) throw invalid('a parameter that is not supported');
+    const summary = summaryOf(query.get('_summary') ?? undefined);
+    for (const [name, value] of query) {
+      const served = name === '_summary' ? summary !== undefined : name === '_format' && isJsonFormat(value);
+      if (!served || query.getAll(name).length > 1) throw invalid('a parameter that is not supported');
+    }
     if (resource === undefined) throw notFound('no such resource');
     if (!self && (!inCompartment(records, token, resource) || permits?.(resource) !== true)) throw notFound('outside the token');
-    return { body: resource, resources: [resource] };
+    return { body: summarized(resource, summary ?? 'all'), resources: [resource] };
   };
 
   const search = (token: VerifiedToken, type: string, query: URLSearchParams): Answer => {
@@ -176,7 +180,13 @@ function searchset(
     link,
     ...(page.length === 0
       ? {}
-      : { entry: page.map((resource) => ({ fullUrl: `${base}/${type}/${resource.id}`, resource, search: { mode: 'match' } })) }),
+      : {
+          entry: page.map((row) => ({
+            fullUrl: `${base}/${type}/${row.id}`,
+            resource: summarized(row, search.summary),
+            search: { mode: 'match' },
+          })),
+        }),
   };
 }
 

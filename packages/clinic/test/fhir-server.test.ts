@@ -372,6 +372,10 @@ describe('requests that are not served', () => {
     ['category:not=laboratory', 400],
     ['_elements=id', 400],
     ['_summary=count', 400],
+    ['_summary=true', 400],
+    ['_summary=text', 400],
+    ['_summary=', 400],
+    ['_summary=data&_summary=false', 400],
     ['_filter=x', 400],
     ['_format=xml', 400],
     ['nonsense=1', 400],
@@ -437,6 +441,22 @@ describe('requests that are not served', () => {
     expect((await get(`Patient/${A}?_format=json`, token)).status).toBe(200);
     expect((await get(`Patient/${A}?_format=xml`, token)).status).toBe(400);
     expect((await get(`Patient/${A}?_elements=name`, token)).status).toBe(400);
+    for (const query of ['_summary=count', '_summary=', '_summary=data&_summary=data'])
+      expect((await get(`Patient/${A}?${query}`, token)).status, query).toBe(400);
+  });
+
+  it('but `_summary=data` is: the same rows without their narrative, marked as such', async () => {
+    const token = await tokenFor(A);
+    const full = (await get(`Patient/${A}`, token)).body as Record<string, unknown>;
+    const { text: _, meta, ...data } = full;
+    const tag = [{ system: 'http://terminology.hl7.org/CodeSystem/v3-ObservationValue', code: 'SUBSETTED' }];
+    expect((await get(`Patient/${A}?_summary=data`, token)).body).toEqual({ ...data, meta: { ...(meta as object), tag } });
+    expect((await get(`Patient/${A}?_summary=false`, token)).body).toEqual(full);
+    const ids = async (query: string) => {
+      const { entry = [] } = (await get(`Observation${query}`, token)).body as { entry?: { resource: { id: string } }[] };
+      return entry.map(({ resource }) => resource.id);
+    };
+    expect(await ids('?_summary=data')).toEqual(await ids(''));
   });
 
   it('a path outside the base', async () => {

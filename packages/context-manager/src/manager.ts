@@ -6,7 +6,7 @@ import {
   type TokenVerifier,
   type TrustedManager,
 } from '@hmcp/auth';
-import { MANAGER_SCOPES, PARTICIPANT_METHODS } from '@hmcp/core';
+import { MANAGER_SCOPES, PARTICIPANT_METHODS, unusable } from '@hmcp/core';
 import { type AgentEnv, isMetadataPath, passGate, type ServerLog, serveMetadata } from '@hmcp/server';
 import { type AuthInfo, createMcpHandler } from '@modelcontextprotocol/server';
 import type { JWK } from 'jose';
@@ -204,7 +204,7 @@ function linkOf({ credentials, fetch, log }: ContextManagerOptions): Participant
 }
 
 function check({ verifier, resource, tenantKey, pseudonymKey, store, clients, fhirServers }: ContextManagerOptions): void {
-  if (verifier.resource !== resource) throw new TypeError('"verifier" accepts tokens of another resource');
+  if (verifier.resource !== resource) throw unusable('"verifier" accepts tokens of another resource', 401);
   if (tenantKey === '') throw new TypeError('"tenantKey" is empty');
   if (pseudonymKey === '') throw new TypeError('"pseudonymKey" is empty');
   if (fhirServers.length === 0) throw new TypeError('"fhirServers" must name at least one');

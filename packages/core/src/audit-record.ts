@@ -1,3 +1,4 @@
+import type { ComparedPatient } from './compared.js';
 import type { Check } from './errors.js';
 
 /**
@@ -97,6 +98,8 @@ export interface AuditRecord {
   readonly fence?: 'none' | undefined;
   /** How the patient reached the server: `claim`, `envelope` or, in transition, `header`. */
   readonly contextMethod?: 'claim' | 'envelope' | 'header' | undefined;
+  /** Of a refusal about who is meant: which of the sides said which patient. */
+  readonly compared?: readonly ComparedPatient[] | undefined;
   readonly switchId?: string | undefined;
   /** Patient key of the epoch before a committed switch; `pk` is the one of `epoch`. */
   readonly fromPk?: string | undefined;

@@ -1,4 +1,5 @@
 import { mentionedPatient } from './mentions.js';
+import { otherPatientNamedIn } from './named-patient.js';
 import type { PatientIdentity } from './patient-context.js';
 import {
   baseOf,
@@ -57,7 +58,12 @@ export type CompartmentVerdict =
       readonly resources: number;
       readonly unverifiable: number;
     }
-  | { readonly inside: false; readonly reason: CompartmentFault };
+  | {
+      readonly inside: false;
+      readonly reason: CompartmentFault;
+      /** Whose it is, where a plain id or reference says so. For a keyed hash in the local audit only; never sent or written. */
+      readonly named?: PatientIdentity;
+    };
 
 /** Deepest nesting of JSON that is looked into. */
 const MAX_DEPTH = 40;
@@ -82,9 +88,11 @@ type Json = Readonly<Record<string, unknown>>;
 
 class Withheld extends Error {
   readonly fault: CompartmentFault;
-  constructor(fault: CompartmentFault) {
+  readonly named: PatientIdentity | undefined;
+  constructor(fault: CompartmentFault, named?: PatientIdentity) {
     super(fault);
     this.fault = fault;
+    this.named = named;
   }
 }
 
@@ -130,6 +138,7 @@ export function combineVerdicts(verdicts: readonly CompartmentVerdict[]): Compar
 class Walk {
   readonly top: Place;
   readonly #own: OwnPatient;
+  readonly #patient: PatientIdentity;
   readonly #declared: boolean;
   readonly #types = new Map<string, number>();
   #resources = 0;
@@ -140,6 +149,7 @@ class Walk {
   constructor({ patient, sourceBase, identifiers, declared }: CompartmentOptions) {
     const base = knownBase(patient.fhirServer);
     this.#own = { base, id: patient.patient, identifiers: new Set(identifiers) };
+    this.#patient = patient;
     this.#declared = declared === true;
     this.top = {
       own: this.#own,
@@ -156,7 +166,8 @@ class Walk {
     try {
       walk();
     } catch (error) {
-      if (error instanceof Withheld) return { inside: false, reason: error.fault };
+      if (error instanceof Withheld)
+        return { inside: false, reason: error.fault, ...(error.named === undefined ? {} : { named: error.named }) };
       throw error;
     }
     const unverifiable = this.#attachments + (this.#loose && !this.#declared ? 1 : 0);
@@ -234,21 +245,25 @@ class Walk {
 
   #checkAnchor(resource: Json, rule: ResourceRule, place: Place): void {
     if (rule.is === 'patient') {
-      if (place.inContained) this.#require(resolveContainedPatient(resource, this.#own), 'another patient');
+      if (place.inContained) this.#require(resolveContainedPatient(resource, this.#own), 'another patient', place);
       else if (typeof resource.id !== 'string') throw new Withheld('no subject');
-      else this.#require(resolvePatient(place.base, resource.id, this.#own), 'another patient');
+      else this.#require(resolvePatient(place.base, resource.id, this.#own), 'another patient', place, `Patient/${resource.id}`);
     } else if (rule.is === 'subject') {
       const anchor = Object.hasOwn(resource, rule.anchor) ? resource[rule.anchor] : undefined;
       if (!isObject(anchor) || !isReference(anchor)) throw new Withheld('no subject');
-      this.#require(resolveReferenceObject(anchor, place), 'no subject');
+      this.#require(resolveReferenceObject(anchor, place), 'no subject', place, anchor.reference);
     } else if (rule.is === 'outcome' && hasOwnText(resource)) throw new Withheld('text in an OperationOutcome');
   }
 
   /** An anchor must be the patient's own; `fault` names the case that it is somebody's of no patient kind. */
-  #require(resolution: Resolution, fault: CompartmentFault): void {
+  #require(resolution: Resolution, fault: CompartmentFault, place: Place, said?: unknown): void {
     if (resolution === 'own') return;
-    if (resolution === 'foreign') throw new Withheld('another patient');
+    if (resolution === 'foreign') throw this.#foreign(place, said);
     throw new Withheld(resolution === 'unknown' ? 'reference of unknown target' : fault);
+  }
+
+  #foreign(place: Place, said: unknown): Withheld {
+    return new Withheld('another patient', otherPatientNamedIn(said, place.base, this.#patient));
   }
 
   #visitBundle(bundle: Json, depth: number, place: Place): void {
@@ -279,13 +294,13 @@ class Walk {
   #checkReference(object: Json, place: Place): boolean {
     if (!isReference(object)) return false;
     if (place.rule === undefined && !looksLikeFhir(object)) return false; // JSON outside FHIR may call anything a reference
-    this.#admit(resolveReferenceObject(object, place), place);
+    this.#admit(resolveReferenceObject(object, place), place, object.reference);
     return typeof object.reference === 'string' && !object.reference.includes('?');
   }
 
-  #admit(resolution: Resolution, place: Place): void {
+  #admit(resolution: Resolution, place: Place, said: unknown): void {
     if (resolution === 'other') return;
-    if (resolution === 'foreign') throw new Withheld('another patient');
+    if (resolution === 'foreign') throw this.#foreign(place, said);
     if (resolution === 'unknown') throw new Withheld('reference of unknown target');
     if (place.rule?.is === 'directory' || place.rule?.is === 'outcome') throw new Withheld('patient in a directory resource');
   }
@@ -296,7 +311,7 @@ class Walk {
     if (parsed?.ok) this.visit(parsed.value, depth + 1, place);
     else if (parsed?.reason === 'duplicate key') throw new Withheld('duplicate key');
     else if (FHIR_IN_TEXT.test(text)) throw new Withheld('FHIR in free text');
-    else this.#admit(mentionedPatient(text, place), place);
+    else this.#admit(mentionedPatient(text, place), place, text);
   }
 }
 

@@ -3,6 +3,14 @@ import * as z from 'zod';
 /** What a caller may do after a refusal: nothing, repeat the same request, or ask the person first. */
 export type Retry = 'never' | 'same' | 'after_user';
 
+/** What a refusal means, and what mends it. */
+export interface Meaning {
+  readonly name: string;
+  readonly retry: Retry;
+  readonly says: string;
+  readonly mend: string;
+}
+
 /**
  * Every patient-context refusal: code, name, retry rule, meaning and mend. The codes travel as JSON-RPC error codes.
  * @see protocol section 4
@@ -106,7 +114,7 @@ export const ERRORS = {
     says: 'the audit record could not be made durable',
     mend: 'repeat when the audit store accepts records again',
   },
-} as const satisfies Record<number, { name: string; retry: Retry; says: string; mend: string }>;
+} as const satisfies Record<number, Meaning>;
 
 /** A code of {@link ERRORS}. */
 export type HmcpErrorCode = keyof typeof ERRORS;
@@ -197,43 +205,4 @@ export class HmcpError extends Error {
     const parsed = RefusalData.safeParse(data);
     return parsed.success ? new HmcpError(code, parsed.data) : undefined;
   }
-}
-
-/** What a caller may do after a refusal, as a sentence. */
-export const RETRY_SENTENCES: Readonly<Record<Retry, string>> = {
-  never: 'Do not retry.',
-  same: 'The same request may be repeated.',
-  after_user: 'Ask the person before anything else is sent.',
-};
-
-/** 40903 says that two things name different patients; its check says which, and so how to mend it. */
-const MISMATCHES: Readonly<Partial<Record<Check, { readonly says: string; readonly mend: string }>>> = {
-  argument: {
-    says: 'an argument names another patient than the context',
-    mend: 'leave the patient out: the context fills it in',
-  },
-  header: { says: '`X-HMCP-Patient` names another patient than token or envelope', mend: 'leave the header out' },
-  equality: {
-    says: 'token and envelope do not name the same patient, tenant, encounter or person',
-    mend: 'send the envelope of the patient the token is for',
-  },
-  seal: { says: 'the seal is not valid here', mend: 'get a seal from a context manager this server trusts' },
-  result: {
-    says: 'the result is not, or not only, of the patient in context; nothing of it was released',
-    mend: 'have the server that answered looked at',
-  },
-};
-
-/**
- * A refusal in sentences: what happened, which check, whether to retry, how to mend. Names nobody.
- * Anything that is no refusal of ours is reported by its class only.
- * @see protocol section 4
- */
-export function explain(error: unknown): string {
-  const refusal = HmcpError.from(error);
-  if (!refusal) return `not a patient-context refusal: ${error instanceof Error ? error.name : typeof error}`;
-  const { by, hop, check, retry, intent } = refusal.data;
-  const { says, mend } = (refusal.code === 40903 ? MISMATCHES[check] : undefined) ?? ERRORS[refusal.code];
-  const where = `refused by ${by}${hop === undefined ? '' : ` (hop ${hop})`}, check "${check}"`;
-  return `${refusal.code} ${ERRORS[refusal.code].name}, ${where}: ${says}.\n${RETRY_SENTENCES[retry]} Mend: ${mend}.${intent ? ` Intent: ${intent}.` : ''}`;
 }

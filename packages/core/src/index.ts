@@ -11,6 +11,16 @@ export {
   MAX_CHAIN,
 } from './chain.js';
 export {
+  COMPARED_SOURCES,
+  type ComparedPatient,
+  type ComparedRequest,
+  comparedByKey,
+  type NamedPatient,
+  patientsNamed,
+  resultNamed,
+  type WithheldResult,
+} from './compared.js';
+export {
   type CompartmentFault,
   type CompartmentOptions,
   type CompartmentVerdict,
@@ -45,15 +55,16 @@ export {
   CHECKS,
   type Check,
   ERRORS,
-  explain,
   HmcpError,
   type HmcpErrorCode,
   isHmcpErrorCode,
-  RETRY_SENTENCES,
+  type Meaning,
   RefusalData,
   type Retry,
 } from './errors.js';
+export { checksToldApart, explain, meaningOf, RETRY_SENTENCES, unusable } from './explain.js';
 export { CLIENT_NOTIFICATIONS, controllingManager, type ManagerClient, type MethodClass, methodClass } from './method-class.js';
+export { OTHER_ANSWERS, type OtherAnswer } from './other-answers.js';
 export type { Participation, SessionWork } from './participation.js';
 export { namesAnotherPatient } from './patient-arguments.js';
 export { FhirId, keyedHash, PatientContext, type PatientIdentity, patientKey, samePatient } from './patient-context.js';

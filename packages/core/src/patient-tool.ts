@@ -1,4 +1,5 @@
 import type * as z from 'zod';
+import { unusable } from './explain.js';
 import { canChange, parseScopes } from './scopes.js';
 
 /** Whether an operation is about the patient in context, or about nobody. @see protocol section 3 */
@@ -47,10 +48,10 @@ export interface PatientTool<I extends z.ZodObject = z.ZodObject, O extends z.Zo
 export function definePatientTool<I extends z.ZodObject, O extends z.ZodType>(tool: PatientTool<I, O>): PatientTool<I, O> {
   if (!/^[A-Za-z0-9_.-]{1,128}$/.test(tool.name))
     throw new TypeError(`"name" of a patient tool must match [A-Za-z0-9_.-]{1,128}`);
-  if (tool.scope.trim() === '') throw new TypeError(`"scope" of patient tool ${tool.name} is empty`);
+  if (tool.scope.trim() === '') throw unusable(`"scope" of patient tool ${tool.name} is empty`, 40303);
   for (const member of ['scope', 'onward'] as const) {
-    const unusable = parseScopes(tool[member] ?? '').find(({ kind }) => !DEMANDABLE.has(kind));
-    if (unusable) throw new TypeError(`"${member}" of patient tool ${tool.name}: no token can satisfy "${unusable.raw}"`);
+    const beyond = parseScopes(tool[member] ?? '').find(({ kind }) => !DEMANDABLE.has(kind));
+    if (beyond) throw unusable(`"${member}" of patient tool ${tool.name}: no token can satisfy "${beyond.raw}"`, 403);
   }
   return tool;
 }

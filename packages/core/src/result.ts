@@ -1,11 +1,12 @@
-import { type CompartmentFault, type CompartmentVerdict, checkCompartment, checkText, combineVerdicts } from './compartment.js';
+import { type CompartmentVerdict, checkCompartment, checkText, combineVerdicts } from './compartment.js';
 import { META } from './envelope.js';
 import type { PatientIdentity } from './patient-context.js';
 
 /** What a result was found to hold, or the fixed reason it must not go on. */
 export type ResultVerdict =
   | Extract<CompartmentVerdict, { readonly inside: true }>
-  | { readonly inside: false; readonly reason: CompartmentFault | 'a blob is no base64' };
+  | Extract<CompartmentVerdict, { readonly inside: false }>
+  | { readonly inside: false; readonly reason: 'a blob is no base64' };
 
 /** Whose result it is, and which part of it a schema describes. */
 export interface ResultExpectation {

@@ -569,7 +569,10 @@ describe('checkCompartment', () => {
 
   it('says why in fixed words', () => {
     const reason = (value: unknown) => checked(value);
-    expect(reason(record('Observation', { reference: 'Patient/B7' }))).toEqual({ inside: false, reason: 'another patient' });
+    expect(reason(record('Observation', { reference: 'Patient/B7' }))).toMatchObject({
+      inside: false,
+      reason: 'another patient',
+    });
     expect(reason(record('Observation', undefined))).toEqual({ inside: false, reason: 'no subject' });
     expect(reason(record('Observation', { reference: URN }))).toEqual({ inside: false, reason: 'reference of unknown target' });
     expect(reason({ resourceType: 'Claim' })).toEqual({ inside: false, reason: 'unknown resource type' });
@@ -705,7 +708,7 @@ describe('checkText', () => {
       resources: 4,
       unverifiable: 1,
     });
-    expect(combineVerdicts([...parts, checked(patient('B7'))])).toEqual({ inside: false, reason: 'another patient' });
+    expect(combineVerdicts([...parts, checked(patient('B7'))])).toMatchObject({ inside: false, reason: 'another patient' });
     expect(combineVerdicts([])).toEqual({ inside: true, types: {}, resources: 0, unverifiable: 0 });
   });
 });

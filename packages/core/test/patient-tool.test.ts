@@ -22,12 +22,12 @@ describe('definePatientTool', () => {
     ['an empty name', { name: '' }, /"name"/],
     ['a name with a space', { name: 'list results' }, /"name"/],
     ['a long name', { name: 'x'.repeat(129) }, /"name"/],
-    ['an empty scope', { scope: '' }, /"scope".*empty/],
+    ['an empty scope', { scope: '' }, /"scope".*empty.*40303 operation_undeclared.*Mend: declare it/],
     ['a blank scope', { scope: '  ' }, /"scope".*empty/],
     ['a misspelt scope', { scope: 'patient/observation.rs' }, /"scope".*"patient\/observation\.rs"/],
     ['one misspelt scope of two', { scope: 'patient/Observation.rs patient/Condition.sr' }, /patient\/Condition\.sr/],
     ['a launch scope, which nobody satisfies', { scope: 'launch/patient' }, /launch\/patient/],
-    ['an identity scope', { scope: 'openid' }, /openid/],
+    ['an identity scope', { scope: 'openid' }, /openid.*403 forbidden/],
     ['a misspelt onward scope', { onward: 'patient/Observation.readwrite' }, /"onward"/],
   ])('refuses %s in a sentence', (_what, more, message) => {
     expect(() => definePatientTool({ ...tool, ...more })).toThrow(TypeError);

@@ -1,10 +1,14 @@
 import {
   type AuditRecord,
+  type Check,
+  comparedByKey,
   HmcpError,
   keyedHash,
   methodClass,
+  type NamedPatient,
   type PatientContext,
   patientKey,
+  patientsNamed,
   type SealClaims,
   samePatient,
   type VerifiedToken,
@@ -95,6 +99,23 @@ function pseudonymsOf(token: VerifiedToken, env: AgentEnv): Pseudonyms {
     ofEnv.set(token, found);
   }
   return found;
+}
+
+/** What a refusing check of a request compared, by pseudonym. @see protocol section 8 */
+export async function comparedIn(
+  inbound: Inbound,
+  check: Check,
+  env: AgentEnv,
+  seal: SealClaims | undefined,
+): Promise<Pick<RecordBase, 'compared'>> {
+  const { token, params, variables, header, operation } = inbound;
+  const asked = variables === undefined ? params : { ...params, variables };
+  return compared(patientsNamed({ check, token, params: asked, header, operation, seal }), env);
+}
+
+/** Named patients as members of a record; none where nobody was named. */
+export async function compared(named: readonly NamedPatient[], env: AgentEnv): Promise<Pick<RecordBase, 'compared'>> {
+  return named.length === 0 ? {} : { compared: await comparedByKey(env.pseudonymKey, named) };
 }
 
 async function patientOf(

@@ -50,9 +50,18 @@ export async function noteRefusal(status: number, exchange: Exchange, body: Json
   await makeDurable(env, { ...record, event: 'request.refused', outcome: 4, code: status, check: 'size', reason });
 }
 
+/** A body was read before the gate, and is not where it would look: a mistake of the deployment, not of the caller. */
+export class BodyGone extends TypeError {
+  override readonly name = 'BodyGone';
+}
+
 /** What could not be decided at all. */
 export function undecided(error: unknown, env: AgentEnv): Response {
-  env.log?.error({ err: error }, 'a request could not be decided');
+  const isBodyGone = error instanceof BodyGone;
+  env.log?.error(
+    { err: error },
+    isBodyGone ? 'a body was read before the gate: put the gate first' : 'a request could not be decided',
+  );
   return jsonRpc(error instanceof HmcpError ? 200 : 500, null, { code: -32603, message: 'Internal error' });
 }
 

@@ -10,7 +10,8 @@ export type ServerNotice =
   | 'a request could not be decided'
   | 'an answer could not be settled'
   | 'an audit record could not be made durable'
-  | 'a stdio message could not be served';
+  | 'a stdio message could not be served'
+  | 'a body was read before the gate: put the gate first';
 
 /** Allow-listed fields beside a notice: the class of an error, the kind and name of one of this server's own operations. */
 export interface NoticeFields {
@@ -42,7 +43,7 @@ export interface AgentEnv {
   readonly context?: ContextMode | undefined;
   /** Declarations for tools, resources, prompts and methods that were not registered with `patientTool`. */
   readonly operations?: OperationTable | undefined;
-  /** Decides for tokens that name no patient; without one they are refused (40302). */
+  /** Decides for tokens that name no patient, as `httpAccessPolicy` of `@hmcp/auth` does; without one they are refused (40302). */
   readonly policy?: AccessPolicy | undefined;
   /** Longest wait for the policy, milliseconds. @default 5000 */
   readonly policyTimeoutMs?: number | undefined;

@@ -1,9 +1,9 @@
-import { CLIENT_NOTIFICATIONS, HmcpError, methodClass, type Refusal } from '@hmcp/core';
+import { CLIENT_NOTIFICATIONS, HmcpError, methodClass, type Refusal, type SealClaims } from '@hmcp/core';
 import { outsideScope } from '@hmcp/core/request-scope';
 import type { JSONRPCMessage, MessageExtraInfo, Transport, TransportSendOptions } from '@modelcontextprotocol/server';
 import { admit, type Inbound } from './admission.js';
 import { type Admitted, atExpiry, handlerParams, intentOf, invalidArguments, publicAuthInfo } from './admitted.js';
-import { describe, makeDurable, type RecordBase } from './audit.js';
+import { comparedIn, describe, makeDurable, type RecordBase } from './audit.js';
 import type { AgentEnv } from './define-agent.js';
 import { type Exchange, exchangeOf, gatedExchange, HANDSHAKE } from './exchange.js';
 import { fenceOf } from './fence.js';
@@ -263,7 +263,7 @@ class TransportGuard {
     const { decision, seal } = await admit(inbound, this.#env);
     const context = decision.verdict === 'serve' ? decision.context : undefined;
     const record = { ...(await describe(inbound, this.#env, context, seal)), intent };
-    if (decision.verdict === 'refuse') return this.#refuse(message.id, decision.refusal, record, inbound, exchange);
+    if (decision.verdict === 'refuse') return this.#refuse(message.id, decision.refusal, record, inbound, exchange, seal);
     if (methodClass(method) === 'switch') return this.#answerManager(message.id, inbound, record, exchange);
     const invalid = invalidArguments(inbound.operation, method, params);
     if (invalid !== undefined) {
@@ -338,7 +338,8 @@ class TransportGuard {
     const { seal } = decision;
     const context = decision.verdict === 'serve' ? decision.context : undefined;
     const record = { ...(await describe(asked, this.#env, context, seal)), intent: intentOf(asked.params) };
-    if (decision.verdict === 'refuse') return this.#refuse(message.id, decision.refusal, record, asked, exchange);
+    if (decision.verdict === 'refuse')
+      return this.#refuse(message.id, decision.refusal, record, decision.asked ?? asked, exchange, seal);
     await makeDurable(this.#env, { ...record, event: 'request.served', outcome: 0 });
     const stop = (): void => {
       if (!this.#watching.unlisten(message.id)) return;
@@ -355,10 +356,19 @@ class TransportGuard {
     if (seal !== undefined && fenceOf(this.#env).epochs.passed(seal)) stop();
   }
 
-  async #refuse(id: Id, refusal: Refusal, record: RecordBase, inbound: Inbound, exchange: Exchange): Promise<void> {
-    const answer = refusalOnWire(refusal, inbound, this.#env, record.intent);
+  async #refuse(
+    id: Id,
+    refusal: Refusal,
+    described: RecordBase,
+    inbound: Inbound,
+    exchange: Exchange,
+    seal?: SealClaims,
+  ): Promise<void> {
+    const answer = refusalOnWire(refusal, inbound, this.#env, described.intent);
     const code = refusal.kind === 'scope' && exchange.carrier === 'http' ? 403 : answer.code;
     const { check, reason } = refusal;
+    const compared = refusal.kind === 'context' ? await comparedIn(inbound, check, this.#env, seal) : {};
+    const record = { ...described, ...compared };
     await makeDurable(this.#env, { ...record, event: 'request.refused', outcome: 4, code, check, reason });
     if (refusal.kind === 'scope') exchange.challenge = refusal.scope;
     await this.#answer(id, answer);

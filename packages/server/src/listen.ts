@@ -16,7 +16,13 @@ export type ListenDecision =
       readonly context: PatientContext | undefined;
       readonly seal: SealClaims | undefined;
     }
-  | { readonly verdict: 'refuse'; readonly refusal: Refusal; readonly seal: SealClaims | undefined };
+  | {
+      readonly verdict: 'refuse';
+      readonly refusal: Refusal;
+      readonly seal: SealClaims | undefined;
+      /** The read it was refused as. */
+      readonly asked?: Inbound | undefined;
+    };
 
 /**
  * Decides `subscriptions/listen`, which SDKs answer before any handler: each resource URI is a request in context, as if it
@@ -40,7 +46,7 @@ export async function decideListen(asked: Inbound, env: AgentEnv, declarations: 
     const inbound = { ...asked, method: 'resources/read', params, ...declarations.forRequest('resources/read', params) };
     const { decision, seal: verified } = await admit(inbound, env);
     seal ??= verified;
-    if (decision.verdict === 'refuse') return { ...decision, seal };
+    if (decision.verdict === 'refuse') return { ...decision, seal, asked: inbound };
     context ??= decision.context;
   }
   return { verdict: 'serve', uris: new Set(uris), context, seal };

@@ -1,13 +1,16 @@
 import { protectedResourceMetadata, protectedResourceMetadataUrl } from '@hmcp/auth';
 import type { AgentEnv } from './define-agent.js';
 
+const WELL_KNOWN = '/.well-known/oauth-protected-resource';
+
+/** Where the metadata document of a resource is: at the root, and with the path of the resource. */
+export function metadataPaths({ resource }: Pick<AgentEnv, 'resource'>): readonly string[] {
+  return [WELL_KNOWN, new URL(protectedResourceMetadataUrl(resource)).pathname];
+}
+
 /** True for the metadata document of a resource: at the path of the resource, and at the root. */
 export function isMetadataPath(request: Request, env: AgentEnv): boolean {
-  const { pathname } = new URL(request.url);
-  return (
-    pathname === '/.well-known/oauth-protected-resource' ||
-    pathname === new URL(protectedResourceMetadataUrl(env.resource)).pathname
-  );
+  return metadataPaths(env).includes(new URL(request.url).pathname);
 }
 
 /** Answers a GET of the metadata document. */

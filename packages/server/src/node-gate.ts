@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { outsideScope } from '@hmcp/core/request-scope';
-import { authInfoOf, deprecated, noteRefusal, SECRET_HEADERS, undecided } from './behind-gate.js';
+import { authInfoOf, BodyGone, deprecated, noteRefusal, SECRET_HEADERS, undecided } from './behind-gate.js';
 import type { Exchange } from './exchange.js';
 import { type Json, MAX_BODY_BYTES } from './message.js';
 import { readUpTo, writeWhole } from './node-exchange.js';
@@ -67,8 +67,14 @@ async function webRequest(request: Carried, signal: AbortSignal): Promise<Reques
   const headers = new Headers();
   for (let i = 0; i < rawHeaders.length; i += 2) headers.append(rawHeaders[i] ?? '', rawHeaders[i + 1] ?? '');
   if (method !== 'POST') return new Request(url, { method, headers, signal });
-  const body = request.readableEnded ? textOf(request.body) : await readUpTo(request, MAX_BODY_BYTES + 1);
+  const isRead = request.readableEnded;
+  if (isRead && request.body === undefined && hadBody(request)) throw new BodyGone();
+  const body = isRead ? textOf(request.body) : await readUpTo(request, MAX_BODY_BYTES + 1);
   return new Request(url, { method, headers, signal, body });
+}
+
+function hadBody({ headers }: IncomingMessage): boolean {
+  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;
 }
 
 function textOf(body: unknown): string | Uint8Array<ArrayBuffer> {

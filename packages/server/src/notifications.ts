@@ -1,6 +1,6 @@
-import { checkCompartment, META } from '@hmcp/core';
+import { checkCompartment, META, resultNamed } from '@hmcp/core';
 import type { Admitted } from './admitted.js';
-import { makeDurable } from './audit.js';
+import { compared, makeDurable } from './audit.js';
 import type { AgentEnv } from './define-agent.js';
 import { isJsonObject, type Json, metaOf } from './message.js';
 import { bindResult, nobody } from './result.js';
@@ -56,7 +56,16 @@ export async function noticeInRequest(
   const unverifiable = verdict.inside && verdict.unverifiable > 0 && saysMore(said);
   if (!verdict.inside || bound?.scope.holdsForeign(params) || (unverifiable && env.unverifiable === 'withhold')) {
     const reason = 'a notification during the request was withheld';
-    await makeDurable(env, { ...record, event: 'result.withheld', outcome: 8, code: 40903, check: 'result', reason });
+    const named = bound === undefined || verdict.inside ? [] : resultNamed(patient, verdict);
+    await makeDurable(env, {
+      ...record,
+      ...(await compared(named, env)),
+      event: 'result.withheld',
+      outcome: 8,
+      code: 40903,
+      check: 'result',
+      reason,
+    });
     return undefined;
   }
   if (!admitted.announced) {

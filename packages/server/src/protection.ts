@@ -1,12 +1,13 @@
 import type { OperationTable } from '@hmcp/core';
 import { outsideScope } from '@hmcp/core/request-scope';
 import type { AuthInfo, Transport } from '@modelcontextprotocol/server';
-import { authInfoOf, deprecated, recordRefusal, undecided, withoutSecrets } from './behind-gate.js';
+import { authInfoOf, BodyGone, deprecated, recordRefusal, undecided, withoutSecrets } from './behind-gate.js';
 import { CallerSessions } from './caller-sessions.js';
 import { checkEnv } from './check-env.js';
 import type { AgentEnv } from './define-agent.js';
 import { scopeChallenge } from './gate.js';
 import { guardTransport } from './guard.js';
+import { metadataPaths } from './metadata.js';
 import { type NodeGate, nodeGate } from './node-gate.js';
 import { Declarations } from './operations.js';
 import { type ProtectedGate, passProtected } from './protected-gate.js';
@@ -38,12 +39,25 @@ export interface PassedRequest {
 /** HMCP around a server one already has, on SDK v2 or v1. Both halves are needed on HTTP: each refuses without the other. */
 export interface Protection {
   /**
+   * The paths the gate answers: that of `resource`, and those of its metadata document, which a 401 points to. Mount the gate, or
+   * what `fetch` gives, at all of them.
+   */
+  readonly paths: string[];
+  /**
    * Middleware in front of a Node transport: 401 and 403 with their challenges, the metadata document, body limit, no GET. It
-   * leaves `req.auth` and the parsed `req.body` for the SDK. It is of the `(req, res, next)` kind that express has; on
-   * `node:http`, call it with a function of your own. It answers 404 to every path but that of `resource` and the metadata's.
+   * leaves `req.auth` and the parsed `req.body` for the SDK, and answers 404 to every path but {@link Protection.paths}.
+   * - express: `app.use(hmcp.paths, hmcp.gate)`; it goes by `originalUrl`, so a router in between does no harm. Mounted at the
+   *   path of the resource alone it decides the same, but nobody finds the metadata document
+   * - fastify: in an `onRequest` hook, for fastify reads the body after it, and hijacked, for the SDK writes the answer:
+   *   `reply.hijack(); return hmcp.gate(request.raw, reply.raw, () => …)`
+   * - `node:http`: `hmcp.gate(request, response, () => …)`
+   * - hono, and whatever else is web-standard: {@link Protection.fetch}
+   *
+   * Best before any body parser. Behind one it decides on what the parser left in `req.body`: a name that was there twice is no
+   * longer seen. A parser that left nothing there is 500 and a notice.
    */
   readonly gate: NodeGate;
-  /** The same in front of a web-standard transport; `serve` is only called with what passed. */
+  /** The same in front of a web-standard transport, as on hono; `serve` is only called with what passed. */
   fetch(serve: (request: Request, passed: PassedRequest) => Promise<Response>): (request: Request) => Promise<Response>;
   /**
    * Instruments a server transport in place, before it is connected: HTTP behind a gate, with or without sessions, or a pipe.
@@ -64,6 +78,7 @@ export function createProtection(env: ProtectionEnv): Protection {
   const gate: ProtectedGate = { env, declarations: new Declarations(env.operations), sessions: new CallerSessions() };
   const isProtected = new WeakSet<ServerTransport>();
   return {
+    paths: [...new Set([new URL(env.resource).pathname, ...metadataPaths(env)])],
     gate: nodeGate(gate),
     fetch: (serve) => webGate(gate, serve),
     protect(transport, { accessToken } = {}) {
@@ -89,6 +104,7 @@ type Serve = Parameters<Protection['fetch']>[0];
 function webGate(gate: ProtectedGate, serve: Serve): (request: Request) => Promise<Response> {
   const { env } = gate;
   const decide = async (request: Request): Promise<Response> => {
+    if (request.bodyUsed) throw new BodyGone();
     const passed = await passProtected(request, gate);
     if (passed instanceof Response) return passed;
     const { exchange, body } = passed;

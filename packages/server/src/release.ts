@@ -1,7 +1,7 @@
-import { HmcpError, META, type Refusal } from '@hmcp/core';
+import { HmcpError, META, type NamedPatient, type Refusal, resultNamed } from '@hmcp/core';
 import { refusalError } from './admission.js';
 import type { Admitted, Bound } from './admitted.js';
-import { makeDurable } from './audit.js';
+import { compared, makeDurable } from './audit.js';
 import type { AgentEnv } from './define-agent.js';
 import { isJsonObject, type Json, type Message } from './message.js';
 import type { Declarations } from './operations.js';
@@ -74,7 +74,7 @@ async function releaseBound(result: Json, bound: Bound, admitted: Admitted, env:
   const failed = saysError(result);
   const awaiting = awaitingText(result);
   const examined = examineResult(inbound.method, awaiting ?? result, context, failed ? undefined : inbound.operation);
-  if (!examined.inside) return withhold(40903, 'result', examined.reason, admitted, env);
+  if (!examined.inside) return withhold(40903, 'result', examined.reason, admitted, env, resultNamed(context, examined));
   const { result: said, structured } = awaiting ? withText(awaiting) : { result, structured: undefined };
   // The one sentence of a failure is this program's own.
   const unverifiable = failed ? 0 : examined.unverifiable;
@@ -108,8 +108,17 @@ async function withhold(
   reason: string,
   { inbound, record }: Admitted,
   env: AgentEnv,
+  named: readonly NamedPatient[] = [],
 ): Promise<Answer> {
-  await makeDurable(env, { ...record, event: 'result.withheld', outcome: 8, code, check, reason });
+  await makeDurable(env, {
+    ...record,
+    ...(await compared(named, env)),
+    event: 'result.withheld',
+    outcome: 8,
+    code,
+    check,
+    reason,
+  });
   const refusal = { kind: 'context', code, check, reason } as const satisfies Refusal;
   const error = inbound.token
     ? refusalError(refusal, { token: inbound.token }, env, record.intent)

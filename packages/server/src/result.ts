@@ -11,7 +11,9 @@ import type { Bound } from './admitted.js';
 import { isJsonObject, type Json } from './message.js';
 
 /** What examining a result found, or the fixed reason to withhold it. */
-export type Examination = Extract<ResultVerdict, { inside: true }> | { readonly inside: false; readonly reason: string };
+export type Examination =
+  | ResultVerdict
+  | { readonly inside: false; readonly reason: 'the result does not satisfy the declared output' };
 
 /** Methods whose results have a frame of MCP's own; `output` describes their `structuredContent`. */
 const FRAMED: readonly string[] = ['tools/call', 'resources/read', 'prompts/get'];

@@ -1,4 +1,4 @@
-import { META, type Operation } from '@hmcp/core';
+import { ERRORS, META, type Operation } from '@hmcp/core';
 import { McpServer, ResourceTemplate } from '@modelcontextprotocol/server';
 import { describe, expect, test } from 'vitest';
 import * as z from 'zod';
@@ -61,8 +61,28 @@ describe('an argument for the patient', () => {
     expect(answer.error).toMatchObject({ code: 40903, data: { check: 'argument', retry: 'never' } });
     for (const word of NEVER) expect(answer.text).not.toContain(word);
     expect(seen).toEqual([]);
-    expect(audit.records).toMatchObject([{ event: 'request.refused', code: 40903, check: 'argument', tool: 'get-labs' }]);
+    expect(audit.records).toMatchObject([
+      {
+        event: 'request.refused',
+        code: 40903,
+        check: 'argument',
+        tool: 'get-labs',
+        compared: [{ said: 'token' }, { said: 'argument', argument: 'patientId' }],
+      },
+    ]);
+    for (const word of NEVER) expect(JSON.stringify(audit.records)).not.toContain(word);
   });
+});
+
+test('an undeclared tool is named in the log at the start, with the mend of its refusal', async () => {
+  const w = world();
+  const handler = createHmcpHandler(() => {
+    const server = new McpServer({ name: 'existing', version: '1' });
+    server.registerTool('in-a-hurry', {}, () => ({ content: [] }));
+    return server;
+  }, w.env);
+  expect(await handler.undeclared).toEqual(['tools/in-a-hurry']);
+  expect(w.logged.join('\n')).toContain(ERRORS[40303].mend);
 });
 
 describe('a resource template that names a patient', () => {

@@ -1,5 +1,6 @@
 import { createServer, request as httpRequest } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { ERRORS, OTHER_ANSWERS } from '@hmcp/core';
 import { currentScope } from '@hmcp/core/request-scope';
 import { Client as ClientV1 } from '@modelcontextprotocol/sdk/client/index.js';
 import { StreamableHTTPClientTransport as ClientTransportV1 } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
@@ -429,7 +430,15 @@ describe('createProtection', () => {
 
   test('refuses an operation without scope at the start', () => {
     const { env } = world();
-    expect(() => createProtection({ ...env, operations: { tools: { x: { scope: ' ' } } } })).toThrow('without scope');
+    const start = () => createProtection({ ...env, operations: { tools: { x: { scope: ' ' } } } });
+    expect(start).toThrow('without scope');
+    expect(start).toThrow(`40303 operation_undeclared, ${ERRORS[40303].says}. Mend: ${ERRORS[40303].mend}.`);
+  });
+
+  test('refuses a verifier of another resource at the start, in the words of the answer it would come to', () => {
+    const { env } = world();
+    const start = () => createProtection({ ...env, resource: 'http://127.0.0.1:4811/mcp', operations: {} });
+    expect(start).toThrow(`401 unauthorized, ${OTHER_ANSWERS[401].says}. Mend: ${OTHER_ANSWERS[401].mend}.`);
   });
 
   test.each([

@@ -109,6 +109,12 @@ describe('a result outside the compartment is withheld', () => {
       });
       expect(leaks(answer.text)).toEqual([]);
       expect(l.audit.records).toMatchObject([{ event: 'result.withheld', outcome: 8, code: 40903, check: 'result' }]);
+      const { reason, pk, compared } = l.audit.last ?? {};
+      const whose = [
+        { said: 'context', pk },
+        { said: 'result', pk: expect.stringMatching(/^[\w-]{43}$/) },
+      ];
+      if (reason === 'another patient') expect(compared).toEqual(whose);
       expect(leaks(JSON.stringify([l.audit.records, l.logged]))).toEqual([]);
     }
   });

@@ -320,7 +320,9 @@ describe('notifications of a server', () => {
     expect(before).toEqual([]);
     expect(said).not.toContain(BO);
     expect(result).toBeDefined();
-    expect(l.audit.records).toMatchObject([{ event: 'result.withheld', code: 40903 }, { event: 'request.served' }]);
+    const compared = [{ said: 'context' }, { said: 'result' }];
+    expect(l.audit.records).toMatchObject([{ event: 'result.withheld', code: 40903, compared }, { event: 'request.served' }]);
+    expect(JSON.stringify(l.audit.records)).not.toContain(BO);
   });
 
   test.each([

@@ -2,9 +2,9 @@ import type { Records } from '@hmcp/clinic';
 import type { TestPerson } from './people.js';
 
 /** Shorter values may stand anywhere by chance. */
-const SHORTEST = 5;
+export const SHORTEST = 5;
 /** Elements whose values tell one person from all others. Codes, units and names of drugs are everybody's. */
-const TELLING: ReadonlySet<string> = new Set(['id', 'value', 'given', 'line', 'birthDate']);
+export const TELLING: ReadonlySet<string> = new Set(['id', 'value', 'given', 'line', 'birthDate']);
 
 /** Finds whose values stand in a text. */
 export interface Canaries {
@@ -21,18 +21,23 @@ export function canariesOf(records: Records, everybody: readonly TestPerson[]): 
   const patterns = new Map<TestPerson, RegExp>();
   for (const [person, own] of values) {
     const others = new Set([...values].filter(([other]) => other !== person).flatMap(([, theirs]) => [...theirs]));
-    const unique = [...own].filter((value) => !others.has(value)).map((value) => value.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'));
-    // A number inside another number is another number.
-    if (unique.length > 0) patterns.set(person, new RegExp(`(?<![0-9A-Za-z]|[0-9]\\.)(?:${unique.join('|')})(?![0-9A-Za-z])`));
+    const unique = [...own].filter((value) => value.length >= SHORTEST && !others.has(value));
+    if (unique.length > 0) patterns.set(person, new RegExp(bounded(unique)));
   }
   return { whoseIn: (text) => [...patterns].filter(([, pattern]) => pattern.test(text)).map(([person]) => person) };
 }
 
-function valuesOf(value: unknown, element = '', into = new Set<string>()): Set<string> {
+/** Every value of a chart that can tell one person from others, short ones too. */
+export function valuesOf(value: unknown, element = '', into = new Set<string>()): Set<string> {
   if (Array.isArray(value)) for (const item of value) valuesOf(item, element, into);
   else if (typeof value === 'object' && value !== null)
     for (const [name, member] of Object.entries(value)) valuesOf(member, name, into);
-  else if ((typeof value === 'string' || typeof value === 'number') && TELLING.has(element) && String(value).length >= SHORTEST)
-    into.add(String(value));
+  else if ((typeof value === 'string' || typeof value === 'number') && TELLING.has(element)) into.add(String(value));
   return into;
+}
+
+/** Source of a pattern that finds any of the texts, and none inside another word; a number inside another number is another number. */
+export function bounded(texts: readonly string[]): string {
+  const escaped = texts.map((text) => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'));
+  return `(?<![0-9A-Za-z]|[0-9]\\.)(?:${escaped.join('|')})(?![0-9A-Za-z])`;
 }

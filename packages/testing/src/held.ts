@@ -1,5 +1,3 @@
-import type { PatientTool } from '@hmcp/core';
-
 /** A call that a test stops on its way. */
 export interface Held {
   /** Resolves when a call has got there. */
@@ -12,8 +10,8 @@ export interface Held {
 export type HoldAt = 'request' | 'answer';
 
 interface Wanted {
-  readonly agent: string;
-  readonly tool: string;
+  readonly to: string;
+  readonly operation: string;
   readonly at: HoldAt;
   taken: boolean;
   arrive(): void;
@@ -33,13 +31,13 @@ const NOWHERE: Stop = { pass: async () => undefined };
 export class Holds {
   readonly #wanted = new Set<Wanted>();
 
-  /** Holds the next call of a tool at an agent; each hold stops one call. */
-  add(agent: string, { name }: Pick<PatientTool, 'name'>, at: HoldAt): Held {
+  /** Holds the next call of an operation; each hold stops one call. */
+  add(to: string, operation: string, at: HoldAt): Held {
     const arrived = signal();
     const released = signal();
     const wanted: Wanted = {
-      agent,
-      tool: name,
+      to,
+      operation,
       at,
       taken: false,
       arrive: arrived.give,
@@ -54,8 +52,8 @@ export class Holds {
   }
 
   /** The stop of a call that has just been sent. */
-  of(agent: string, tool: string | undefined): Stop {
-    const wanted = [...this.#wanted].find((one) => !one.taken && one.agent === agent && one.tool === tool);
+  of(to: string, operation: string): Stop {
+    const wanted = [...this.#wanted].find((one) => !one.taken && one.to === to && one.operation === operation);
     if (wanted === undefined) return NOWHERE;
     wanted.taken = true;
     return {

@@ -20,17 +20,22 @@ export function memoryAudit(options: {
   const header = beginChain(by, now());
   const lines: Buffer[] = [header.line];
   let { position } = header;
+  let closed = false;
   return {
     by,
     records,
     async append(record) {
+      if (closed) throw new Error('the audit log is closed');
       const next = continueChain(position, [{ record, t: now() }]);
       lines.push(...next.lines);
       position = next.position;
-      records.push(record);
-      onRecord?.(record);
+      const kept = structuredClone(record);
+      records.push(kept);
+      onRecord?.(kept);
     },
     verify: () => verifyAuditLines(`audit of ${by}`, lines),
-    close: async () => undefined,
+    close: async () => {
+      closed = true;
+    },
   };
 }

@@ -1,13 +1,16 @@
 import {
   buildRecords,
+  isPickable,
   type NamedBundle,
   type PatientSummary,
   patientSummaries,
   type Records,
+  RecordsError,
   shippedBundles,
+  staffBundle,
 } from '@hmcp/clinic';
 
-/** A synthetic person whose chart comes with this package. */
+/** A person with a chart: one that comes with this package, or one made by {@link personFrom}. Synthetic, always. */
 export interface TestPerson {
   /** FHIR id of the Patient. */
   readonly id: string;
@@ -17,17 +20,30 @@ export interface TestPerson {
   readonly recordNumberLast4: string;
 }
 
-const ALL = patientSummaries(recordsOf(shippedBundles()));
+/** Whose chart is whose. Never handed out as it is: what builds records takes a Bundle over and changes it. */
+const charts = new WeakMap<TestPerson, NamedBundle>();
 
-function recordsOf(bundles: Iterable<NamedBundle>): Records {
-  return buildRecords(bundles, { kind: 'shipped' });
+/** Remembers the chart of the one person a Bundle is about. */
+function personIn(chart: NamedBundle): TestPerson {
+  const records = recordsOf([chart]);
+  const [one, another] = patientSummaries(records);
+  if (one === undefined || another !== undefined) throw new TypeError('the Bundle must hold exactly one Patient');
+  if (records.patientOf({ resourceType: 'Patient', id: one.id }) === undefined)
+    throw new TypeError('the Patient of the Bundle must speak of nobody else: it is linked to another');
+  const person = personOf(one);
+  charts.set(person, chart);
+  return person;
 }
 
+const SHIPPED = shippedBundles()
+  .filter(({ name }) => name !== staffBundle().name)
+  .map(personIn);
+
 function named(given: string): TestPerson {
-  const found = ALL.filter(({ name }) => name.split(' ')[0] === given);
+  const found = SHIPPED.filter(({ name }) => name.split(' ')[0] === given);
   const [one] = found;
   if (one === undefined || found.length > 1) throw new TypeError('no one shipped person has this name');
-  return personOf(one);
+  return one;
 }
 
 function personOf({ id, name, birthDate, identifierLast4 }: PatientSummary): TestPerson {
@@ -45,21 +61,49 @@ export const people = {
   dorothix: named('Dorothix'),
 } as const satisfies Record<string, TestPerson>;
 
-/** The charts of some people, with the staff they refer to. @throws {TypeError} for somebody who is not shipped */
-export function chartsOf(wanted: readonly TestPerson[]): Records {
-  const ids = new Set(wanted.map(({ id }) => id));
-  for (const { id } of wanted)
-    if (!ALL.some((one) => one.id === id)) throw new TypeError('"people" must be people that this package ships');
-  return recordsOf(
-    shippedBundles().filter((bundle) => {
-      const patient = patientIn(bundle.bundle);
-      return patient === undefined || ids.has(patient);
-    }),
-  );
+/**
+ * Makes a person of a testbed from a chart of your own: a FHIR R4 Bundle (transaction, batch, collection or searchset) as parsed
+ * JSON, with one Patient who has a name, a whole date of birth and a record number. The Bundle is copied. For synthetic people
+ * only: traces print names and values.
+ * @throws {TypeError} for anything else; the message names entries by number, and nothing they hold
+ */
+export function personFrom(bundle: unknown): TestPerson {
+  let copy: unknown;
+  try {
+    copy = structuredClone(bundle);
+  } catch {
+    throw new TypeError('the Bundle must be plain JSON');
+  }
+  const person = personIn({ name: 'the Bundle', bundle: copy });
+  const { birthDate, recordNumberLast4 } = person;
+  if (!isPickable({ ...person, gender: '', identifierLast4: recordNumberLast4 }))
+    throw new TypeError('the Patient of the Bundle must have a name and a date of birth');
+  if (!/^\d{4}-\d{2}-\d{2}$/.test(birthDate))
+    throw new TypeError('the Patient of the Bundle must have a whole date of birth, YYYY-MM-DD: a switch asks for it');
+  if (recordNumberLast4.length !== 4)
+    throw new TypeError('the Patient of the Bundle must have an identifier of at least four characters: a switch asks for it');
+  return person;
 }
 
-/** Id of the Patient in a shipped Bundle; the staff's holds none. */
-function patientIn(bundle: unknown): string | undefined {
-  const { entry = [] } = bundle as { entry?: readonly { resource?: { resourceType?: string; id?: string } }[] };
-  return entry.find(({ resource }) => resource?.resourceType === 'Patient')?.resource?.id;
+/**
+ * The charts of some people, with the staff the shipped ones refer to, and of whoever is added.
+ * @throws {TypeError} for somebody without a chart, or two charts that contradict each other
+ */
+export function chartsOf(wanted: readonly TestPerson[], added: readonly NamedBundle[] = []): Records {
+  const own = wanted.map((person, at) => {
+    const chart = charts.get(person);
+    if (chart === undefined) throw new TypeError('"people" must be people that this package ships, or made by personFrom');
+    return { name: `chart ${at + 1}`, bundle: chart.bundle };
+  });
+  if (new Set(wanted.map(({ id }) => id)).size < wanted.length) throw new TypeError('two of the "people" have one id');
+  return recordsOf([staffBundle(), ...own, ...added]);
+}
+
+function recordsOf(bundles: readonly NamedBundle[]): Records {
+  try {
+    return buildRecords(structuredClone(bundles), { kind: 'shipped' });
+  } catch (error) {
+    if (error instanceof RecordsError) throw new TypeError(error.message);
+    throw error;
+  }
 }

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 import type { ClientKey, Grant, SealVerifier } from '@hmcp/auth';
-import { AccessTokenClaims, coversAll, parseScopes, type SealClaims } from '@hmcp/core';
+import { AccessTokenClaims, type SealClaims } from '@hmcp/core';
 import { createLocalJWKSet, exportJWK, generateKeyPair, type JSONWebKeySet, type JWK, jwtVerify, SignJWT } from 'jose';
-import { decideExchange, type TestClient } from './exchange-rules.js';
+import { decideExchange, decideForItself, launchable, malformedExchange, type TestClient } from './exchange-rules.js';
 import type { TestPerson } from './people.js';
 
 const GRANT_SECONDS = 3600;
@@ -23,7 +23,10 @@ export async function signingKey(kid: string): Promise<KeyPair> {
   return { secret: { ...(await exportJWK(privateKey)), ...more }, shown: { ...(await exportJWK(publicKey)), ...more } };
 }
 
-/** An authorization server inside the process: real tokens, real keys, exchange by the rules; who signs in is given. */
+/**
+ * An authorization server inside the process: real tokens, real keys, exchange by the rules; who signs in is given. A testbed has one of
+ * its own; alone, it serves tests of a client or of a verifier.
+ */
 export interface TestIssuer {
   readonly issuer: string;
   readonly jwks: JSONWebKeySet;
@@ -31,8 +34,8 @@ export interface TestIssuer {
   fetch(request: Request): Promise<Response>;
   /** Adds a client; its key authenticates it at the token endpoint. */
   register(client: TestClient): Promise<ClientKey>;
-  /** What a launch for a person yields to a client. */
-  grant(person: TestPerson, clientId: string, scope: string): Promise<Grant>;
+  /** What a launch for a person yields to a client. @throws {TypeError} `invalid_scope` for what a launch does not grant */
+  grant(person: Pick<TestPerson, 'id'>, clientId: string, scope: string): Promise<Grant>;
 }
 
 /** Makes a {@link TestIssuer}. @param seals verifies the seals that come with exchanges */
@@ -53,6 +56,7 @@ export async function testIssuer(options: {
   let serial = 0;
 
   const seconds = () => Math.floor(now() / 1000);
+  const known = () => new Set([fhirServer, ...[...clients.values()].flatMap(({ resource = [] }) => resource)]);
   async function mint(origin: 'grant' | 'exchange' | 'client', claims: Readonly<Record<string, unknown>>) {
     serial += 1;
     const jti = `token-${serial}`;
@@ -97,6 +101,8 @@ export async function testIssuer(options: {
   }
 
   async function exchange(caller: TestClient, form: URLSearchParams): Promise<Response> {
+    const malformed = malformedExchange(form);
+    if (malformed !== undefined) return refused(malformed);
     const subjectToken = form.get('subject_token') ?? '';
     const [subject, seal] = await Promise.all([subjectOf(subjectToken), sealIn(form)]);
     if (subject === undefined || seal === false) return refused('invalid_grant');
@@ -106,21 +112,21 @@ export async function testIssuer(options: {
       caller,
       origin: origins.get(subject.jti) ?? 'unknown',
       pth: createHash('sha256').update(subjectToken).digest('base64url'),
-      resource: form.get('resource') ?? '',
+      resource: form.getAll('resource').length === 1 ? (form.get('resource') ?? '') : '',
       scope: form.get('scope') ?? '',
       fhirServer,
-      known: new Set([fhirServer, ...[...clients.values()].flatMap(({ resource = [] }) => resource)]),
+      known: known(),
       now: seconds(),
     });
     if ('error' in decided) return refused(decided.error);
     return issued('exchange', decided.claims);
   }
 
-  async function forItself({ clientId, scope: registered }: TestClient, form: URLSearchParams): Promise<Response> {
-    const scope = form.get('scope') ?? '';
-    const wanted = parseScopes(scope);
-    if (wanted.length === 0 || !coversAll(parseScopes(registered), wanted)) return refused('invalid_scope');
-    const aud = form.get('resource') ?? '';
+  async function forItself(caller: TestClient, form: URLSearchParams): Promise<Response> {
+    const decided = decideForItself(form, caller, known());
+    if ('error' in decided) return refused(decided.error);
+    const { clientId } = caller;
+    const { resource: aud, scope } = decided;
     const exp = seconds() + CLIENT_SECONDS;
     return issued('client', { sub: clientId, client_id: clientId, aud, scope, exp, __hmcp: { v: 1, chain: [] } });
   }
@@ -136,7 +142,11 @@ export async function testIssuer(options: {
     });
   }
 
-  async function grant(person: TestPerson, clientId: string, scope: string): Promise<Grant> {
+  async function grant(person: Pick<TestPerson, 'id'>, clientId: string, scope: string): Promise<Grant> {
+    const client = clients.get(clientId);
+    if (client === undefined) throw new TypeError('a launch is for a client that was registered');
+    if (!launchable(scope, client))
+      throw new TypeError('invalid_scope: a launch grants what a person may ask for, within the registration');
     const expiresAt = seconds() + GRANT_SECONDS;
     const fhirUser = `${fhirServer}/Practitioner/${SUBJECT}`;
     const context = { sub: SUBJECT, client_id: clientId, scope, patient: person.id, fhirUser };

@@ -1,5 +1,4 @@
 import {
-  type Agent,
   createAgent,
   openSession,
   type ParticipationOptions,
@@ -12,6 +11,7 @@ import {
 } from '@hmcp/agent';
 import type { AuditVerification } from '@hmcp/audit';
 import {
+  type ClientKey,
   createClientCredentials,
   createSealSigner,
   createSealVerifier,
@@ -22,17 +22,23 @@ import {
 } from '@hmcp/auth';
 import { createFhirServer } from '@hmcp/clinic';
 import { type ContextStore, createContextManager, memoryStore } from '@hmcp/context-manager';
-import { type AuditRecord, MANAGER_SCOPES, type PatientTool } from '@hmcp/core';
-import type { AgentDefinition, HmcpHandler } from '@hmcp/server';
+import { type AuditRecord, type AuditSink, MANAGER_SCOPES, type PatientTool } from '@hmcp/core';
+import type { AgentDefinition } from '@hmcp/server';
+import { AgentProcess, type Running } from './agent-process.js';
 import { canariesOf } from './canaries.js';
+import { doublesOf } from './double.js';
 import { type Fault, Faults } from './fault.js';
 import { type Held, type HoldAt, Holds } from './held.js';
+import { Interleaving } from './interleaving.js';
+import { auditWhile, fetchWhile, type Life } from './life.js';
 import { type MemoryAudit, memoryAudit } from './memory-audit.js';
 import { Network } from './network.js';
+import { passages } from './passages.js';
 import { chartsOf, people as shipped, type TestPerson } from './people.js';
+import { Stillness } from './stillness.js';
 import { type TestClock, testClock } from './test-clock.js';
 import { signingKey, testIssuer } from './test-issuer.js';
-import { type Trace, TraceBook, toolOf } from './trace.js';
+import { type Trace, TraceBook } from './trace.js';
 import { WatchedSession } from './watched-session.js';
 
 const PORTAL = 'portal';
@@ -57,10 +63,15 @@ export interface TestbedAgent extends Pick<ParticipationOptions, 'prepare' | 'dr
 export interface TestbedOptions {
   /** Each is served under its name, may call every other one, and is named in every session. */
   readonly agents: readonly (AgentDefinition | TestbedAgent)[];
-  /** Whose charts there are. @default all shipped ones */
+  /** Whose charts there are: of those this package ships, or made by `personFrom`. @default all shipped ones */
   readonly people?: readonly TestPerson[] | undefined;
   /** Scope of the person's launches, beside what sessions need. @default everything about one patient */
   readonly scope?: string | undefined;
+  /**
+   * Whether each call of a tool that only reads is accompanied by like calls about a second patient, the double of the first: one
+   * before, one across. `false` for agents that know only their own people, or that wait for the test. @default true
+   */
+  readonly interleave?: boolean | undefined;
 }
 
 /** A pipeline of agents in this process: no socket, no timer, nothing of a check replaced. */
@@ -84,12 +95,17 @@ export interface Testbed {
     options?: { readonly confirm?: ((dialog: SwitchDialog) => Promise<SwitchAnswer>) | undefined },
   ): Promise<SwitchReport>;
   /**
-   * Stops the next call of a tool at an agent until it is released.
+   * Stops the next call of a tool at an agent until it is released. Any hop may be named as the trace has it: at `fhir` such as
+   * `{ name: 'GET Observation' }`, at `context-manager` such as `{ name: 'hmcp-context-switch' }`.
    * @param options.at `request`: before the agent is asked. @default "answer": the agent has answered, nobody has got it
-   * @throws {TypeError} for an agent that is not in the testbed
+   * @throws {TypeError} for a party that is not in the testbed
    */
   hold(agent: string, contract: Pick<PatientTool, 'name'>, options?: { readonly at?: HoldAt | undefined }): Held;
-  /** Lets a fault befall the next call of a tool at an agent. @throws {TypeError} for an agent that is not in the testbed */
+  /**
+   * Lets a fault befall the next call of a tool at an agent, or of any other hop, named as for {@link hold}.
+   * @throws {TypeError} for a party that is not in the testbed; for a `crash` of what is no agent; for a `stale answer` where nothing
+   * was answered yet; for a `delayMs` that is negative
+   */
   fault(agent: string, contract: Pick<PatientTool, 'name'>, fault: Fault): void;
   /** Verifies the audit chain of one party: an agent, `portal`, `fhir` or `context-manager`. */
   verifyAudit(party: string): Promise<AuditVerification>;
@@ -101,39 +117,43 @@ export interface Testbed {
 /**
  * Makes a testbed: every agent's real handler, a real context manager over a store in memory, a FHIR server with the charts, tokens
  * minted and exchanged by the protocol's rules, and audit chains in memory.
- * @throws {TypeError} for a name that is used twice, or a person who is not shipped
+ * @throws {TypeError} for a name that is used twice, a person without a chart, or charts that contradict each other
  */
 export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
-  const { people = Object.values(shipped), scope = PATIENT_SCOPE } = options;
+  const { people = Object.values(shipped), scope = PATIENT_SCOPE, interleave = true } = options;
   const members = options.agents.map((one) => ('agent' in one ? one : { agent: one }));
   const names = [PORTAL, MANAGER, FHIR, ISSUER, ...members.map(({ agent }) => agent.name)];
   const twice = names.find((name, index) => names.indexOf(name) !== index);
   if (twice !== undefined) throw new TypeError(`the name "${twice}" is used twice in this testbed`);
 
+  const isAgent = (name: string): boolean => members.some((one) => one.agent.name === name);
   const clock = testClock();
   const { now } = clock;
-  const records = chartsOf(people);
-  const trace = new TraceBook({ canaries: canariesOf(records, people), people });
+  const doubles = interleave ? doublesOf(people, chartsOf(people)) : [];
+  const records = chartsOf(
+    people,
+    doubles.map(({ chart }) => chart),
+  );
+  const everybody = [...people, ...doubles.map(({ person }) => person)];
+  const trace = new TraceBook({ canaries: canariesOf(records, everybody), people: everybody });
   const holds = new Holds();
   const faults = new Faults();
-  const network = new Network((from, to, request, body) => {
-    const hop = to === ISSUER ? undefined : trace.sent(from, to, request, body, to !== MANAGER);
-    if (hop === undefined) return undefined;
-    const tool = toolOf(body);
-    const stop = holds.of(to, tool);
-    return {
-      ...hop,
-      fault: faults.of(to, tool),
-      before: () => stop.pass('request'),
-      piece: async (text) => {
-        await hop.piece(text);
-        await stop.pass('answer');
-      },
-    };
+  const stillness = new Stillness();
+  let interleaving: Interleaving | undefined;
+  const look = passages({
+    ...{ trace, holds, faults },
+    interleaving: () => interleaving,
+    isHop: (to) => to !== ISSUER,
+    isJudged: (to) => to !== MANAGER,
+    isRepeated: (from, to) => from === PORTAL && isAgent(to),
   });
+  const network = new Network({ look, stir: () => stillness.stir(), advance: clock.advance });
   const audits = new Map<string, MemoryAudit>();
   const auditOf = (name: string, by: string): MemoryAudit => {
-    const audit = memoryAudit({ by, now, onRecord: (record) => trace.audit.push(record) });
+    const onRecord = (record: AuditRecord): void => {
+      if (!interleaving?.recorded(record)) trace.audit.push(record);
+    };
+    const audit = memoryAudit({ by, now, onRecord });
     audits.set(name, audit);
     trace.name(by, name);
     return audit;
@@ -155,7 +175,7 @@ export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
   };
   const seals = createSealVerifier({ managers: [trusted], now });
   const issuer = await testIssuer({ issuer: issuerUrl, fhirServer, seals, now });
-  network.attach(ISSUER, issuerUrl, issuer.fetch);
+  network.attach(issuerUrl, { name: ISSUER, serve: issuer.fetch });
   const verifierOf = (resource: string) =>
     createTokenVerifier({ resource, issuers: [{ issuer: issuerUrl, fhirServer, jwks: issuer.jwks }], now });
 
@@ -168,13 +188,16 @@ export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
     smartConfiguration: { issuer: issuerUrl, token_endpoint: `${issuerUrl}/token` },
     now,
   });
-  network.attach(FHIR, fhirServer, fhir.fetch);
+  network.attach(fhirServer, { name: FHIR, serve: fhir.fetch });
 
-  /** One party as a client: its own network, key, tokens and outgoing calls. */
-  async function partyOf(name: string, resource: string | undefined, registered: string) {
-    const client = await issuer.register({ clientId: name, resource, scope: registered });
-    const fetch = network.fetchOf(name);
-    const audit = auditOf(name, resource ?? name);
+  /** Somebody registered: a key, and an audit that outlives each process. */
+  async function registered(name: string, resource: string | undefined, allowed: string): Promise<Registered> {
+    const client = await issuer.register({ clientId: name, resource, scope: allowed });
+    return { name, resource, client, audit: auditOf(name, resource ?? name), fetch: network.fetchOf(name) };
+  }
+
+  /** One process of somebody, as a client: its tokens and outgoing calls. */
+  function clientOf({ name, resource, client, audit, fetch }: Registered) {
     const tokens = createTokenExchanger({ issuer: issuerUrl, client, fetch, now });
     const peers = members
       .filter(({ agent }) => agent.name !== name)
@@ -193,11 +216,12 @@ export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
       wait: async (ms) => clock.advance(ms),
     });
     const credentials = createClientCredentials({ issuer: issuerUrl, client, fetch, now });
-    return { fetch, audit, tokens, agent, credentials };
+    return { tokens, agent, credentials };
   }
 
   const managerScope = `${Object.values(MANAGER_SCOPES).join(' ')} patient/Patient.r`;
-  const office = await partyOf(MANAGER, managerUrl, managerScope);
+  const manning = await registered(MANAGER, managerUrl, managerScope);
+  const office = clientOf(manning);
   const store = memoryStore();
   const manager = await createContextManager({
     resource: managerUrl,
@@ -206,7 +230,7 @@ export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
     authorizationServers: [issuerUrl],
     fhirServers: [fhirServer],
     verifier: verifierOf(managerUrl),
-    store: chained(store, office.audit),
+    store: chained(store, manning.audit),
     sealKey,
     tenantKey: PSEUDONYM_KEY,
     pseudonymKey: PSEUDONYM_KEY,
@@ -222,51 +246,65 @@ export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
     tokens: office.tokens,
     credentials: office.credentials,
     clock,
-    fetch: office.fetch,
+    fetch: manning.fetch,
   });
-  network.attach(MANAGER, managerUrl, manager.fetch);
+  network.attach(managerUrl, { name: MANAGER, serve: manager.fetch });
 
-  const handlers: HmcpHandler[] = [];
-  const closing: (() => Promise<void>)[] = [];
+  const processes: AgentProcess[] = [];
   for (const { agent: definition, role = 'reader', prepare, drain, purge } of members) {
     const { name } = definition;
     const resource = urlOf(name);
-    const { agent, audit, tokens, credentials, fetch } = await partyOf(name, resource, `${scope} ${MANAGER_SCOPES.participate}`);
-    const part = { role, delivery: 'push', prepare, drain, purge } as const;
-    const participation = participate({ agent, manager: managerUrl, credentials, ...part });
-    const handler = definition.create({
-      resource,
-      authorizationServers: [issuerUrl],
-      verifier: verifierOf(resource),
-      audit,
-      pseudonymKey: PSEUDONYM_KEY,
-      tokens,
-      outbound: agent,
-      managers: [trusted],
-      permits: permitAuthority({ agent, participation }),
-      participation,
-      fetch,
-      now,
-    });
-    await handler.undeclared;
-    handlers.push(handler);
-    network.attach(name, resource, handler.fetch);
-    closing.push(
-      () => participation.close(),
-      () => agent.close(),
-    );
+    const own = await registered(name, resource, `${scope} ${MANAGER_SCOPES.participate}`);
+    const start = async (life: Life): Promise<Running> => {
+      const audit = auditWhile(life, own.audit);
+      const fetch = fetchWhile(life, own.fetch, [issuerUrl, managerUrl]);
+      const { agent, tokens, credentials } = clientOf({ ...own, audit, fetch });
+      const part = { role, delivery: 'push', prepare, drain, purge } as const;
+      const participation = participate({ agent, manager: managerUrl, credentials, ...part });
+      const handler = definition.create({
+        resource,
+        authorizationServers: [issuerUrl],
+        verifier: verifierOf(resource),
+        audit,
+        pseudonymKey: PSEUDONYM_KEY,
+        tokens,
+        outbound: agent,
+        managers: [trusted],
+        permits: permitAuthority({ agent, participation }),
+        participation,
+        fetch,
+        now,
+      });
+      await handler.undeclared;
+      return {
+        serve: handler.fetch,
+        async close() {
+          await participation.close();
+          await agent.close();
+          await handler.close();
+        },
+      };
+    };
+    processes.push(await AgentProcess.started({ name, url: resource, network, start }));
   }
 
   const portalScope = `${scope} ${SESSION_SCOPE}`;
-  const portal: Agent = (await partyOf(PORTAL, undefined, portalScope)).agent;
+  const desk = await registered(PORTAL, undefined, portalScope);
+  const { agent: portal, tokens } = clientOf(desk);
+  const launchFor = (person: TestPerson): Promise<Grant> => issuer.grant(person, PORTAL, portalScope);
+  if (interleave) {
+    const byPatient = new Map(doubles.map((double, at) => [people[at]?.id ?? '', double] as const));
+    const launch = async (person: TestPerson): Promise<string> => (await launchFor(person)).accessToken;
+    interleaving = new Interleaving({ doubles: byPatient, launch, tokens, fetch: desk.fetch, stillness });
+  }
   const sessions = new Set<WatchedSession>();
   const launch = async (person: TestPerson): Promise<Grant> => {
     if (!people.includes(person)) throw new TypeError('this person is not in the testbed');
-    return issuer.grant(person, PORTAL, portalScope);
+    return launchFor(person);
   };
 
-  const known = (agent: string): void => {
-    if (!members.some((one) => one.agent.name === agent)) throw new TypeError(`no agent "${agent}" is in this testbed`);
+  const known = (name: string): void => {
+    if (![FHIR, MANAGER].includes(name) && !isAgent(name)) throw new TypeError(`no agent "${name}" is in this testbed`);
   };
 
   const bed: Testbed = {
@@ -286,11 +324,13 @@ export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
       session.switchPatient({ authorize: () => launch(person), confirm }),
     hold(agent, contract, { at = 'answer' } = {}) {
       known(agent);
-      return holds.add(agent, contract, at);
+      return holds.add(agent, contract.name, at);
     },
     fault(agent, contract, fault) {
       known(agent);
-      faults.add(agent, contract, fault);
+      if (fault === 'crash' && !isAgent(agent)) throw new TypeError(`only an agent can crash, not "${agent}"`);
+      if (typeof fault === 'object' && !(fault.delayMs >= 0)) throw new TypeError('"delayMs" must not be negative');
+      faults.add(agent, contract.name, fault);
     },
     verifyAudit(party) {
       const audit = audits.get(party);
@@ -298,18 +338,27 @@ export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
       return audit.verify();
     },
     async close() {
+      interleaving?.close();
       holds.releaseAll();
+      faults.releaseAll();
       for (const session of sessions) await untilDone(session.close(), clock);
       sessions.clear();
-      for (const end of closing.splice(0)) await end();
+      for (const one of processes.splice(0)) await one.close();
       await portal.close();
       await office.agent.close();
       await manager.close();
-      for (const handler of handlers.splice(0)) await handler.close();
     },
     [Symbol.asyncDispose]: () => bed.close(),
   };
   return bed;
+}
+
+interface Registered {
+  readonly name: string;
+  readonly resource: string | undefined;
+  readonly client: ClientKey;
+  readonly audit: AuditSink;
+  readonly fetch: typeof globalThis.fetch;
 }
 
 /** A session may close only when the permit of an effect nobody heard the end of is over: lets that time pass. */
@@ -335,7 +384,7 @@ function typedBy({ fields, target }: SwitchDialog, people: readonly TestPerson[]
 }
 
 /** The store, with every record that became durable in it also in an audit chain. */
-function chained(store: ContextStore, audit: MemoryAudit): ContextStore {
+function chained(store: ContextStore, audit: AuditSink): ContextStore {
   const when = async <R>(done: R, record: AuditRecord): Promise<R> => {
     if (done === 'done') await audit.append(record);
     return done;

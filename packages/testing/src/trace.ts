@@ -1,6 +1,8 @@
 import { type AuditRecord, META, methodClass } from '@hmcp/core';
 import { decodeJwt } from 'jose';
 import type { Canaries } from './canaries.js';
+import type { WireCopy } from './fault.js';
+import type { BesideOutcome } from './interleaving.js';
 import type { Passage } from './network.js';
 import type { TestPerson } from './people.js';
 import { readAnswer } from './wire-answer.js';
@@ -22,7 +24,10 @@ export interface TraceHop {
   readonly check?: string | undefined;
 }
 
-/** Everything that happened in a testbed, in order. Names people: they are synthetic. */
+/**
+ * Everything that happened in a testbed, in order. Names people: they are synthetic. What goes on beside a call, about the double of
+ * its patient, is printed and judged with the rest; `hops` and `audit` are of what was asked for.
+ */
 export interface Trace {
   readonly hops: readonly TraceHop[];
   /** Audit records of everybody, in the order they were made. */
@@ -31,6 +36,8 @@ export interface Trace {
   nameOf(resource: string): string;
   /** Each place where something of one person got into work for another, in a sentence; none when all stayed where it belongs. */
   strays(): readonly string[];
+  /** Why interleaving proved nothing: calls were answered, and none beside them was; `undefined` when all is well, or it is off. */
+  unproven(): string | undefined;
   /** One line a hop, a switch, a delivery. */
   toString(): string;
   /** Writes {@link toString}. @param out default standard output */
@@ -41,10 +48,32 @@ interface Entry {
   readonly hop: Omit<TraceHop, 'outcome' | 'code' | 'check'>;
   /** Whether what it carries is looked at: a manager's dialog names the next patient, as it must. */
   readonly judged: boolean;
+  /** It goes on beside another, about a double. */
+  readonly aside: boolean;
   readonly sent: string;
   status: number | undefined;
+  type: string;
   received: string;
   broken: boolean;
+}
+
+/** A request that is leaving somebody. */
+export interface Leaving {
+  readonly from: string;
+  readonly to: string;
+  readonly request: Request;
+  readonly body: string;
+  readonly judged: boolean;
+  readonly aside: boolean;
+}
+
+/** How a request that was written down goes on. */
+export interface Written extends Pick<Passage, 'piece' | 'status' | 'broken'> {
+  readonly operation: string;
+  /** Its answer, as far as it has come. */
+  copy(): WireCopy;
+  /** A call that went on beside it has ended. */
+  beside(outcome: BesideOutcome): void;
 }
 
 /** Writes down what happens. */
@@ -53,6 +82,7 @@ export class TraceBook implements Trace {
   readonly #entries: Entry[] = [];
   readonly #lines: (() => string)[] = [];
   readonly #strays: string[] = [];
+  readonly #beside: { readonly entry: Entry; readonly outcome: BesideOutcome }[] = [];
   readonly #canaries: Canaries;
   readonly #people: readonly TestPerson[];
   readonly #names = new Map<string, string>();
@@ -63,7 +93,7 @@ export class TraceBook implements Trace {
   }
 
   get hops(): readonly TraceHop[] {
-    return this.#entries.map(hopOf);
+    return this.#entries.filter(({ aside }) => !aside).map(hopOf);
   }
 
   /** From now on, records by `resource` are of the party with this name. */
@@ -76,29 +106,31 @@ export class TraceBook implements Trace {
   }
 
   /** A request is leaving. Handshakes and tokens are no hops. */
-  sent(
-    from: string,
-    to: string,
-    request: Request,
-    body: string,
-    judged: boolean,
-  ): Pick<Passage, 'piece' | 'status' | 'broken'> | undefined {
+  sent(leaving: Leaving): Written | undefined {
+    const { from, to, request, body, judged, aside } = leaving;
     const operation = operationOf(request, body);
     if (operation === undefined) return undefined;
     const { intent, epoch } = intentOf(body);
     const hop = { from, to, operation, person: this.#personOf(request)?.name, intent, epoch };
-    const entry: Entry = { hop, judged, sent: `${request.url}\n${body}`, status: undefined, received: '', broken: false };
+    const more = { status: undefined, type: '', received: '', broken: false };
+    const entry: Entry = { hop, judged, aside, sent: `${request.url}\n${body}`, ...more };
     this.#entries.push(entry);
-    this.#lines.push(() => lineOf(hopOf(entry)));
+    this.#lines.push(() => lineOf(hopOf(entry), aside));
     return {
-      status: (status) => {
+      operation,
+      status: (status, type) => {
         entry.status = status;
+        entry.type = type;
       },
       piece: async (text) => {
         entry.received += text;
       },
       broken: () => {
         entry.broken = true;
+      },
+      copy: () => ({ status: entry.status ?? 0, type: entry.type, text: entry.received }),
+      beside: (outcome) => {
+        this.#beside.push({ entry, outcome });
       },
     };
   }
@@ -118,7 +150,27 @@ export class TraceBook implements Trace {
   }
 
   strays(): readonly string[] {
-    return [...this.#entries.flatMap((entry) => this.#straysOf(entry)), ...this.#strays];
+    const mixed = this.#answeredBeside()
+      .filter(({ outcome }) => outcome !== 'broken' && outcome.code === 40903)
+      .map(
+        ({ entry: { hop } }) =>
+          `${hop.from} → ${hop.to} ${hop.operation} about ${hop.person} was answered, and the same beside it`,
+      )
+      .map((what) => `${what} about the double was refused 40903: something of somebody else had got into it`);
+    return [...this.#entries.flatMap((entry) => this.#straysOf(entry)), ...this.#strays, ...new Set(mixed)];
+  }
+
+  unproven(): string | undefined {
+    const asked = this.#answeredBeside();
+    const ends = new Set(asked.map(({ outcome }) => endOf(outcome)));
+    if (asked.length === 0 || ends.has('answered')) return undefined;
+    return `no call beside the real ones was answered (${[...ends].join(', ')}): an agent that knows only its own people, or waits for the test, is tested with \`interleave: false\``;
+  }
+
+  #answeredBeside(): readonly { readonly entry: Entry; readonly outcome: BesideOutcome }[] {
+    return this.#beside.filter(
+      ({ entry }) => entry.status !== undefined && endOf(readAnswer(entry.status, entry.received)) === 'answered',
+    );
   }
 
   toString(): string {
@@ -155,15 +207,21 @@ export class TraceBook implements Trace {
 
 function hopOf({ hop, status, received, broken }: Entry): TraceHop {
   if (status === undefined) return { ...hop, outcome: broken ? 'broken' : 'under way' };
-  const answer = readAnswer(status, received);
-  if (answer.code !== undefined) return { ...hop, outcome: 'refused', ...answer };
+  const { code, check } = readAnswer(status, received);
+  if (code !== undefined) return { ...hop, outcome: 'refused', code, ...(check === undefined ? {} : { check }) };
   return { ...hop, outcome: broken ? 'broken' : received === '' ? 'under way' : 'answered' };
 }
 
-function lineOf({ from, to, operation, person, epoch, outcome, code, check }: TraceHop): string {
+function endOf(outcome: BesideOutcome): string {
+  if (outcome === 'broken') return outcome;
+  if (outcome.failed) return 'failed';
+  return outcome.code === undefined ? 'answered' : `refused ${outcome.code}`;
+}
+
+function lineOf({ from, to, operation, person, epoch, outcome, code, check }: TraceHop, aside: boolean): string {
   const said = code === undefined ? outcome : `${outcome} ${code}${check === undefined ? '' : ` (${check})`}`;
   const about = person === undefined ? '' : ` · ${person}`;
-  return `  ${from} → ${to} ${operation}${about}${epoch === undefined ? '' : ` · epoch ${epoch}`}: ${said}`;
+  return `  ${aside ? '‖ ' : ''}${from} → ${to} ${operation}${about}${epoch === undefined ? '' : ` · epoch ${epoch}`}: ${said}`;
 }
 
 /** What is asked; `undefined` for what is no hop: handshakes, catalogues, notifications, metadata and tokens. */
@@ -180,10 +238,9 @@ function operationOf(request: Request, body: string): string | undefined {
   return method === 'tools/call' && typeof params?.name === 'string' ? params.name : method;
 }
 
-/** Name of the tool that a request calls. */
-export function toolOf(body: string): string | undefined {
-  const { method, params } = messageOf(body);
-  return method === 'tools/call' && typeof params?.name === 'string' ? params.name : undefined;
+/** True when a message calls a tool. */
+export function callsTool(body: string): boolean {
+  return messageOf(body).method === 'tools/call';
 }
 
 function intentOf(body: string): { readonly intent: string | undefined; readonly epoch: number | undefined } {

@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
-import { type AuditRecord, type Check, explain, HmcpError } from '@hmcp/core';
+import { type AuditRecord, type Check, explain, HmcpError, isHmcpErrorCode, meaningOf } from '@hmcp/core';
 import type { Trace } from './trace.js';
 
 /** What a matcher says of what it was given. */
@@ -18,7 +18,7 @@ export type AuditedRecord = Partial<AuditRecord>;
 
 /** Judges how work ended: only a refusal of ours with this code (and check) will do. */
 export async function hasRefused(received: unknown, code: number, { check }: RefusalExpectation = {}): Promise<Verdict> {
-  const wanted = `a refusal ${code}${check === undefined ? '' : ` of check "${check}"`}`;
+  const wanted = `a refusal ${named(code, check)}`;
   let error: unknown = received;
   if (received instanceof Promise) {
     try {
@@ -37,12 +37,14 @@ export async function hasRefused(received: unknown, code: number, { check }: Ref
 export function staysOnPatient(received: unknown): Verdict {
   const trace = traceOf(received);
   const strays = trace.strays();
-  const pass = trace.hops.length > 0 && strays.length === 0;
+  const unproven = trace.unproven();
+  const pass = trace.hops.length > 0 && strays.length === 0 && unproven === undefined;
   return {
     pass,
     message: () => {
       if (pass) return `expected something to stray, but nothing did\n\n${trace}`;
-      if (strays.length === 0) return 'expected to stay on the patient, but nothing was asked at all';
+      if (trace.hops.length === 0) return 'expected to stay on the patient, but nothing was asked at all';
+      if (strays.length === 0 && unproven !== undefined) return `expected to stay on the patient, but ${unproven}\n\n${trace}`;
       return `expected to stay on the patient, but\n${strays.map((stray) => `- ${stray}`).join('\n')}\n\n${trace}`;
     },
   };
@@ -60,7 +62,8 @@ export function hasAudited(received: unknown, wanted: AuditedRecord): Verdict {
     });
   const pass = trace.audit.some(holds);
   const written = trace.audit.map(
-    ({ by, event, code }) => `- ${trace.nameOf(by)} ${event}${code === undefined ? '' : ` ${code}`}`,
+    ({ by, event, code, check }) =>
+      `- ${trace.nameOf(by)} ${event}${code === undefined ? '' : ` ${isHmcpErrorCode(code) ? named(code, check) : code}`}`,
   );
   return {
     pass,
@@ -69,9 +72,17 @@ export function hasAudited(received: unknown, wanted: AuditedRecord): Verdict {
   };
 }
 
+/** A code with its check and its meaning, in the words of `explain`. */
+function named(code: number, check?: Check): string {
+  const of = check === undefined ? '' : ` of check "${check}"`;
+  if (!isHmcpErrorCode(code)) return `${code}${of}, which is no code of a refusal`;
+  const { name, says } = meaningOf(code, check);
+  return `${code} ${name}${of} (${says})`;
+}
+
 function traceOf(received: unknown): Trace {
   const trace = received as Partial<Trace> | null | undefined;
-  if (typeof trace?.strays !== 'function' || trace.audit === undefined)
+  if (typeof trace?.strays !== 'function' || typeof trace.unproven !== 'function' || trace.audit === undefined)
     throw new TypeError('this matcher takes the trace of a testbed: expect(bed.trace)');
   return trace as Trace;
 }

@@ -1,4 +1,4 @@
-import type { CallOptions, Session, SwitchReport, SwitchRequest } from '@hmcp/agent';
+import type { CallOptions, ClientTransport, Session, SwitchReport, SwitchRequest, TransportOptions } from '@hmcp/agent';
 import type { Grant } from '@hmcp/auth';
 import type { PatientTool } from '@hmcp/core';
 import type * as z from 'zod';
@@ -46,6 +46,14 @@ export class WatchedSession implements Session {
 
   act<T>(fn: (signal: AbortSignal) => Promise<T>): Promise<T> {
     return this.#watch('an act', this.#session.act(fn));
+  }
+
+  get fetch(): Session['fetch'] {
+    return this.#session.fetch;
+  }
+
+  transport<T extends ClientTransport>(transport: T, options?: TransportOptions): T {
+    return this.#session.transport(transport, options);
   }
 
   async switchPatient(request: SwitchRequest): Promise<SwitchReport> {

@@ -1,5 +1,5 @@
 import { labs, listResults } from '@hmcp/clinic';
-import { HmcpError } from '@hmcp/core';
+import { explain, HmcpError, meaningOf } from '@hmcp/core';
 import { createTestbed, people } from '@hmcp/testing';
 import { describe, expect, it } from 'vitest';
 import '@hmcp/testing/vitest';
@@ -25,6 +25,18 @@ describe('toHaveRefused', () => {
 
   it('fails for another check, and explains what came instead', async () => {
     await expect(expect(refusal).toHaveRefused(40901, { check: 'result' })).rejects.toThrow('40901 stale_epoch, refused by labs');
+  });
+});
+
+describe('a failing toHaveRefused', () => {
+  it('says what was expected in the words of explain, and what came with its mend', async () => {
+    const { says } = meaningOf(40903, 'argument');
+    const failing = expect(expect(refusal).toHaveRefused(40903, { check: 'argument' })).rejects;
+    await failing.toThrow(`expected a refusal 40903 patient_mismatch of check "argument" (${says}), got: ${explain(refusal)}`);
+  });
+
+  it('says so when there is no such code', async () => {
+    await expect(expect(refusal).toHaveRefused(40999)).rejects.toThrow('40999, which is no code of a refusal');
   });
 });
 

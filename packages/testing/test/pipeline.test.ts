@@ -59,7 +59,7 @@ function forgetful() {
 
 describe('a planted leak', () => {
   it('is caught on the hop and on the screen, with names', async () => {
-    await using bed = await createTestbed({ agents: [forgetful()], people: [ann, bo] });
+    await using bed = await createTestbed({ agents: [forgetful()], people: [ann, bo], interleave: false });
     const session = await bed.open(ann);
     await session.call('notes', note, {});
     expect(bed.trace).toStayOnPatient();

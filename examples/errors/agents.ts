@@ -1,0 +1,81 @@
+import { definePatientTool } from '@hmcp/core';
+import { createHmcpHandler, defineAgent, patientTool } from '@hmcp/server';
+import { McpServer } from '@modelcontextprotocol/server';
+import * as z from 'zod';
+
+const Observations = z.object({ results: z.array(z.looseObject({ resourceType: z.literal('Observation'), id: z.string() })) });
+
+export const listResults = definePatientTool({
+  name: 'list-results',
+  description: 'Results of the patient in context',
+  scope: 'patient/Observation.rs',
+  input: z.object({ category: z.string().optional(), patientId: z.string().optional() }),
+  output: Observations,
+});
+
+export const readResult = definePatientTool({
+  name: 'read-result',
+  description: 'One result of the patient in context',
+  scope: 'patient/Observation.rs',
+  input: z.object({ id: z.string() }),
+  output: Observations,
+});
+
+export const signOrder = definePatientTool({
+  name: 'sign-order',
+  description: 'Signs an order for the patient in context',
+  scope: 'patient/hmcp:write',
+  input: z.object({ order: z.string() }),
+  output: z.object({ signed: z.boolean() }),
+});
+
+export const labs = defineAgent('labs', (env) =>
+  createHmcpHandler(() => {
+    const server = new McpServer({ name: 'labs', version: '1.0.0' });
+    patientTool(server, listResults, async ({ category }, { fhir }) =>
+      Observations.parse({ results: await fhir.search('Observation', { category }) }),
+    );
+    patientTool(server, readResult, async ({ id }, { fhir }) =>
+      Observations.parse({ results: [await fhir.read('Observation', id)] }),
+    );
+    return server;
+  }, env),
+);
+
+export const orders = defineAgent('orders', (env) =>
+  createHmcpHandler(() => {
+    const server = new McpServer({ name: 'orders', version: '1.0.0' });
+    patientTool(server, signOrder, async ({ order }, { effect }) => ({ signed: await effect(order, async () => true) }));
+    return server;
+  }, env),
+);
+
+export const countResults = definePatientTool({
+  name: 'count-results',
+  description: 'How many results there are',
+  scope: 'patient/Observation.rs',
+  input: z.object({}),
+  output: z.object({ count: z.int() }),
+});
+
+const count = async () => ({ structuredContent: { count: 3 }, content: [] });
+
+// #region undeclared
+export const undeclared = defineAgent('counter', (env) =>
+  createHmcpHandler(() => {
+    const server = new McpServer({ name: 'counter', version: '1.0.0' });
+    server.registerTool('count-results', { outputSchema: z.object({ count: z.int() }) }, count); // says no scope
+    return server;
+  }, env),
+);
+// #endregion undeclared
+
+// #region declared
+export const declared = defineAgent('counter', (env) =>
+  createHmcpHandler(() => {
+    const server = new McpServer({ name: 'counter', version: '1.0.0' });
+    patientTool(server, countResults, async () => ({ count: 3 })); // the contract says the scope
+    return server;
+  }, env),
+);
+// #endregion declared

@@ -1,0 +1,43 @@
+import { definePatientTool } from '@hmcp/core';
+import { createHmcpHandler, patientTool } from '@hmcp/server';
+import { McpServer } from '@modelcontextprotocol/server';
+import { expect, test } from 'vitest';
+import * as z from 'zod';
+import { callTool, issuerFor } from './stand.js';
+
+const resource = 'https://labs.example/mcp';
+const note = definePatientTool({
+  name: 'count-results',
+  description: 'How many results there are',
+  scope: 'patient/Observation.rs',
+  input: z.object({}),
+  output: z.object({ count: z.int() }),
+});
+
+test('50302 audit_unavailable', async () => {
+  const { verifier, token } = await issuerFor(resource);
+  let full = true;
+  const audit = {
+    append: async () => {
+      if (full) throw new Error('no space left on the device');
+    },
+    close: async () => {},
+  };
+  const env = { resource, authorizationServers: ['https://as.example'], verifier, audit, pseudonymKey: 'of this example' };
+  const labs = createHmcpHandler(() => {
+    const server = new McpServer({ name: 'labs', version: '1.0.0' });
+    patientTool(server, note, async () => ({ count: 3 }));
+    return server;
+  }, env);
+  // #region 50302-refused
+  const unrecorded = await callTool(labs, resource, await token(), 'count-results'); // the disk of the audit log is full
+  expect(unrecorded.error).toMatchObject({ code: 50302, data: { check: 'audit', retry: 'same' } });
+  expect(unrecorded.result).toBeUndefined(); // the handler ran; nothing of it is released
+  // #endregion 50302-refused
+  // #region 50302-mended
+  full = false; // somebody made space
+  const recorded = await callTool(labs, resource, await token(), 'count-results');
+  expect(recorded.result?.structuredContent).toEqual({ count: 3 });
+  // #endregion 50302-mended
+  await labs.close();
+});

@@ -1,0 +1,140 @@
+import { HmcpError } from '@hmcp/core';
+import { errorAnswer } from './answer-check.js';
+import { asEvent, eventData } from './event-stream.js';
+import type { JsonRpcMessage } from './instrument.js';
+
+/** A peer answered a POST by an HTTP status alone, or with the text beside it. */
+export class PeerStatus extends Error {
+  readonly status: number;
+  readonly body: unknown;
+
+  constructor(status: number, body: unknown) {
+    super('the peer answered with an HTTP status');
+    this.name = 'PeerStatus';
+    this.status = status;
+    this.body = body;
+  }
+}
+
+/**
+ * The response to one request of a client that has only a `fetch`: written anew from the messages that passed their checks, so that
+ * not a byte of the peer's own response is in it. A refusal is a JSON-RPC error in it, which every client reads.
+ */
+export class FetchReply {
+  readonly response: Promise<Response>;
+  /** Hands a checked message over. */
+  readonly deliver: (message: JsonRpcMessage) => void;
+  readonly #id: string | number;
+  readonly #gone: () => void;
+  #respond: (response: Response) => void = () => undefined;
+  #reject: (error: unknown) => void = () => undefined;
+  #headers = new Headers();
+  #stream: ReadableStreamDefaultController<Uint8Array> | undefined;
+  #over = false;
+
+  /** @param gone is called when the client stops reading */
+  constructor(id: string | number, gone: () => void) {
+    this.#id = id;
+    this.#gone = gone;
+    this.response = new Promise((resolve, reject) => {
+      this.#respond = resolve;
+      this.#reject = reject;
+    });
+    this.deliver = (message) => this.#hand(message);
+  }
+
+  /** A refusal as the whole response. */
+  static refusal(id: string | number, error: HmcpError): Response {
+    return Response.json(errorAnswer(id, error));
+  }
+
+  /**
+   * Reads what the peer sent until there is no more of it.
+   * @throws {PeerStatus} for an HTTP status that is no answer
+   * @throws {Error} when it ended without an answer, or cannot be read
+   */
+  async take(response: Response, receive: (message: JsonRpcMessage) => void): Promise<void> {
+    const kind = (response.headers.get('content-type') ?? '').split(';')[0]?.trim().toLowerCase();
+    const isJson = kind === 'application/json';
+    if (!response.ok) throw new PeerStatus(response.status, isJson ? await jsonOf(response) : await ended(response));
+    const session = response.headers.get('mcp-session-id');
+    if (session !== null) this.#headers.set('mcp-session-id', session);
+    let answered = false;
+    const one = (message: unknown): void => {
+      if (!isMessage(message)) throw new Error('the peer sent something that is no message');
+      answered ||= message.method === undefined && message.id === this.#id;
+      receive(message);
+    };
+    if (isJson) for (const message of [await response.json()].flat()) one(message);
+    else if (kind === 'text/event-stream' && response.body !== null) {
+      this.#open();
+      for await (const data of eventData(response.body)) one(JSON.parse(data));
+    } else await ended(response);
+    if (!answered) throw new Error('the peer sent no answer');
+  }
+
+  /** The request did not come to an answer of the peer. */
+  fail(error: unknown, link: { failure(error: Error): Error }): void {
+    if (this.#over) return;
+    if (error instanceof HmcpError) this.#hand(errorAnswer(this.#id, error));
+    else if (error instanceof PeerStatus) this.#finish(() => this.#respond(statusOnly(error)));
+    else this.#finish(() => this.#reject(link.failure(error instanceof Error ? error : new Error('unknown'))));
+  }
+
+  /** The client waits no more. */
+  leave(): void {
+    this.#finish(() => this.#respond(new Response(null, { status: 202 })));
+  }
+
+  #hand(message: JsonRpcMessage): void {
+    if (this.#over) return;
+    const last = message.method === undefined && message.id === this.#id;
+    if (this.#stream !== undefined) this.#stream.enqueue(asEvent(message));
+    if (last) this.#finish(() => this.#respond(Response.json(message, { headers: this.#headers })));
+  }
+
+  /** The peer answers with a stream, so the client gets one. */
+  #open(): void {
+    if (this.#over) return;
+    const body = new ReadableStream<Uint8Array>({
+      start: (controller) => {
+        this.#stream = controller;
+      },
+      cancel: () => {
+        this.#over = true;
+        this.#gone();
+      },
+    });
+    this.#headers.set('content-type', 'text/event-stream');
+    this.#respond(new Response(body, { headers: this.#headers }));
+  }
+
+  #finish(respond: () => void): void {
+    if (this.#over) return;
+    this.#over = true;
+    if (this.#stream === undefined) respond();
+    else this.#stream.close();
+  }
+}
+
+/** A handshake may be answered by a status and an error beside it, by which clients learn which revision the peer speaks. */
+function statusOnly({ status, body }: PeerStatus): Response {
+  return isMessage(body) ? Response.json(body, { status }) : new Response(null, { status });
+}
+
+function isMessage(value: unknown): value is JsonRpcMessage {
+  return typeof value === 'object' && value !== null && 'jsonrpc' in value && value.jsonrpc === '2.0';
+}
+
+async function jsonOf(response: Response): Promise<unknown> {
+  try {
+    return await response.json();
+  } catch {
+    return undefined;
+  }
+}
+
+async function ended(response: Response): Promise<undefined> {
+  await response.body?.cancel();
+  return undefined;
+}

@@ -1,0 +1,97 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import * as z from 'zod';
+import { readWorld } from '../developer.js';
+import type { WorldFacts } from '../world-facts.js';
+import { MANAGER } from '../world-manager.js';
+
+const Keys = z.strictObject({ keys: z.array(z.looseObject({ kty: z.string() })) });
+
+const Issuer = z.strictObject({
+  issuer: z.url(),
+  fhirServer: z.url(),
+  tenants: z.array(z.string()).optional(),
+  /** Its keys, where the server is given them instead of discovering them. */
+  jwks: Keys.optional(),
+});
+
+const Manager = z.strictObject({
+  issuer: z.url(),
+  resource: z.url(),
+  clientId: z.string(),
+  jwksUri: z.url().optional(),
+  keys: Keys.optional(),
+  trustDomain: z.string(),
+  fhirServers: z.array(z.url()),
+  tenants: z.array(z.string()).optional(),
+  tokenIssuers: z.array(z.url()),
+});
+
+const Server = z.strictObject({
+  name: z.string().regex(/^[A-Za-z0-9_.-]{1,64}$/),
+  resource: z.url(),
+  context: z.enum(['token', 'envelope', 'session']).default('token'),
+  /** True when it declares an operation that causes effects. */
+  effects: z.boolean().default(false),
+  issuers: z.array(Issuer),
+  managers: z.array(Manager).default([]),
+  algorithms: z.array(z.string()).optional(),
+  leewaySeconds: z.number().optional(),
+  /** File of its audit log; relative to the working directory. */
+  audit: z.string().optional(),
+});
+
+/**
+ * What `hmcp doctor` is told of a deployment: a JSON file. Strict, so that a member it would not look at is no silent pass. It holds
+ * no secret: addresses, public keys, modes and paths.
+ */
+export const DeploymentDescription = z.strictObject({
+  /** What the processes run with. @default the doctor's own NODE_ENV */
+  nodeEnv: z.string().optional(),
+  servers: z.array(Server).min(1),
+  /** Session stores of context managers. */
+  stores: z.array(z.string()).default([]),
+});
+export type DeploymentDescription = z.infer<typeof DeploymentDescription>;
+export type DescribedServer = DeploymentDescription['servers'][number];
+export type DescribedManager = DescribedServer['managers'][number];
+
+/** A description, or where it is not usable: paths of members, never their values. */
+export type DescriptionRead = { readonly description: DeploymentDescription } | { readonly unusable: readonly string[] };
+
+/** Reads a description file. @throws system errors when there is no such file */
+export async function readDescription(file: string): Promise<DescriptionRead> {
+  const text = await readFile(file, 'utf8');
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return { unusable: ['the file is no JSON'] };
+  }
+  const parsed = DeploymentDescription.safeParse(value);
+  if (parsed.success) return { description: parsed.data };
+  const unusable = parsed.error.issues.map((issue) => {
+    const at = issue.path.join('.') || 'the file';
+    return issue.code === 'unrecognized_keys'
+      ? `"${at}" has a member this version does not know: ${issue.keys.join(', ')}`
+      : `"${at}" is not usable (${issue.code})`;
+  });
+  return { unusable };
+}
+
+/** The development world on a state folder, described. @throws {CommandFailure} when none was started there */
+export async function describeWorld(state: string): Promise<DeploymentDescription> {
+  const facts: WorldFacts = await readWorld(state);
+  const { issuer, fhirServer, manager } = facts;
+  const servers = facts.parties
+    .filter(({ name, resource }) => resource !== undefined && resource !== fhirServer && name !== MANAGER)
+    .map(({ name, resource }) => ({
+      name,
+      resource,
+      effects: name === 'orders', // the one agent of the clinic that signs anything
+      issuers: [{ issuer, fhirServer }],
+      managers: [manager.trusted],
+      audit: join(state, 'audit', `${name}.jsonl`),
+    }));
+  return DeploymentDescription.parse({ nodeEnv: 'development', servers, stores: [manager.store] });
+}

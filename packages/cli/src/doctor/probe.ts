@@ -1,0 +1,45 @@
+import { connect } from 'node:tls';
+import type { Certificate } from './tls.js';
+
+/** How the doctor reaches what it examines; a test hands over its own. */
+export interface Probe {
+  readonly fetch: (input: string, init: RequestInit) => Promise<Response>;
+  /** The certificate at an https address; `undefined` when no handshake came about. */
+  readonly certificate: (url: URL) => Promise<Certificate | undefined>;
+  /** Wall clock in ms. */
+  readonly now: () => number;
+}
+
+const TIMEOUT_MS = 5000;
+const MOST_CHARACTERS = 256 * 1024;
+
+/** GETs a JSON document; `undefined` when it cannot be had. No redirect is followed. */
+export async function readJson(url: string, { fetch }: Pick<Probe, 'fetch'>): Promise<unknown> {
+  try {
+    const init = { headers: { accept: 'application/json' }, redirect: 'manual' } as const;
+    const response = await fetch(url, { ...init, signal: AbortSignal.timeout(TIMEOUT_MS) });
+    const text = await response.text();
+    return response.status === 200 && text.length <= MOST_CHARACTERS ? (JSON.parse(text) as unknown) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Shakes hands and looks at the certificate; sends nothing. A certificate that is not trusted is looked at, too. */
+export function certificateAt({ hostname, port }: URL): Promise<Certificate | undefined> {
+  const host = hostname.replace(/^\[|\]$/g, '');
+  return new Promise((resolve) => {
+    const servername = /^[\d.]+$|:/.test(host) ? {} : { servername: host };
+    const socket = connect({ host, port: Number(port || 443), ...servername, rejectUnauthorized: false });
+    const done = (certificate: Certificate | undefined): void => {
+      socket.destroy();
+      resolve(certificate);
+    };
+    socket.setTimeout(TIMEOUT_MS, () => done(undefined));
+    socket.once('error', () => done(undefined));
+    socket.once('secureConnect', () => {
+      const { valid_from: from, valid_to: to } = socket.getPeerCertificate();
+      done({ trusted: socket.authorized, validFrom: Date.parse(from), validTo: Date.parse(to) });
+    });
+  });
+}

@@ -1,0 +1,483 @@
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { createServer } from 'node:tls';
+import { openSqliteStore } from '@hmcp/context-manager';
+import { meaningOf } from '@hmcp/core';
+import { exportJWK, generateKeyPair, type JWK } from 'jose';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { type DeploymentDescription, readDescription } from '../src/doctor/description.js';
+import { certificateAt, type Probe } from '../src/doctor/probe.js';
+import { judgeCertificate } from '../src/doctor/tls.js';
+import { doctorCommand } from '../src/doctor.js';
+import { selfSigned } from './self-signed.js';
+import { freshFolder, NOW, type, writeLog } from './terminal.js';
+
+const ISSUER = 'https://as.example';
+const FHIR = 'https://ehr.example/r4';
+const RESOURCE = 'https://labs.example/mcp';
+const MANAGER = 'https://cm.example';
+const DAY = 86_400_000;
+const JWKS = `${ISSUER}/jwks`;
+
+const publicKey = async (kid: string): Promise<JWK> => ({
+  ...(await exportJWK((await generateKeyPair('ES256', { extractable: true })).publicKey)),
+  kid,
+  alg: 'ES256',
+  use: 'sig',
+});
+const tokenKey = await publicKey('tokens');
+const sealKey = await publicKey('seals');
+
+const manager = () => ({
+  issuer: MANAGER,
+  resource: `${MANAGER}/mcp`,
+  clientId: 'cm',
+  jwksUri: `${MANAGER}/jwks`,
+  trustDomain: 'ward',
+  fhirServers: [FHIR],
+  tokenIssuers: [ISSUER],
+});
+type Server = Record<string, unknown>;
+const labs = (more: Server = {}): Server => ({
+  name: 'labs',
+  resource: RESOURCE,
+  context: 'session',
+  effects: true,
+  issuers: [{ issuer: ISSUER, fhirServer: FHIR }],
+  managers: [manager()],
+  ...more,
+});
+
+/** The whole of a sound deployment; a test plants one fault. */
+interface World {
+  documents: Record<string, unknown>;
+  date: string | null;
+  certificate: Awaited<ReturnType<Probe['certificate']>>;
+  description: Record<string, unknown>;
+}
+
+function sound(): World {
+  return {
+    documents: {
+      [`${ISSUER}/.well-known/oauth-authorization-server`]: { issuer: ISSUER, jwks_uri: JWKS },
+      [JWKS]: { keys: [tokenKey] },
+      [`${MANAGER}/jwks`]: { keys: [sealKey] },
+      'https://labs.example/.well-known/oauth-protected-resource/mcp': { resource: RESOURCE, authorization_servers: [ISSUER] },
+    },
+    date: new Date(NOW).toUTCString(),
+    certificate: { trusted: true, validFrom: NOW - DAY, validTo: NOW + 90 * DAY },
+    description: { nodeEnv: 'production', servers: [labs()] },
+  };
+}
+
+interface Report {
+  readonly findings: readonly { level: string; area: string; about: string; found: string; change?: string }[];
+  readonly failures: number;
+  readonly warnings: number;
+}
+
+async function examined(world: World, ...more: string[]) {
+  const file = join(await freshFolder(), 'deployment.json');
+  await writeFile(file, JSON.stringify(world.description));
+  let [stdout, stderr] = ['', ''];
+  const code = await doctorCommand(
+    [file, ...more],
+    {
+      stdin: (async function* () {})(),
+      stdout: { write: (text) => (stdout += text) },
+      stderr: { write: (text) => (stderr += text) },
+      env: {},
+      now: () => NOW,
+    },
+    {
+      fetch: async (url) => {
+        const document = world.documents[url];
+        const headers = world.date === null ? {} : { date: world.date };
+        return document === undefined ? new Response('', { status: 404, headers }) : Response.json(document, { headers });
+      },
+      certificate: async () => world.certificate,
+    },
+  );
+  return { code, stdout, stderr, report: (): Report => JSON.parse(stdout) as Report };
+}
+
+const servers = (more: Server) => (world: World) => {
+  world.description.servers = [labs(more)];
+};
+const document = (url: string, value: unknown) => (world: World) => {
+  world.documents[url] = value;
+};
+const certificate = (value: World['certificate']) => (world: World) => {
+  world.certificate = value;
+};
+const clock = (ms: number) => (world: World) => {
+  world.date = new Date(NOW + ms).toUTCString();
+};
+
+test('a sound deployment has nothing to change', async () => {
+  const { code, report } = await examined(sound(), '--json');
+  expect(report().findings.filter(({ level }) => level !== 'ok')).toEqual([]);
+  expect([code, report().failures, report().warnings]).toEqual([0, 0, 0]);
+  expect(new Set(report().findings.map(({ area }) => area))).toEqual(new Set(['environment', 'tls', 'trust', 'clock', 'mode']));
+});
+
+describe('a planted fault is found, and what to change is said', () => {
+  const METADATA = `${ISSUER}/.well-known/oauth-authorization-server`;
+  test.each<[string, 'failure' | 'warning', string, RegExp, (world: World) => void]>([
+    ['an issuer of another name', 'failure', 'trust', /names another issuer/, document(METADATA, { issuer: `${ISSUER}/` })],
+    ['an issuer without metadata', 'failure', 'trust', /publishes no metadata/, document(METADATA, undefined)],
+    ['metadata of no form', 'failure', 'trust', /cannot be read/, document(METADATA, ['x'])],
+    [
+      'keys over http',
+      'failure',
+      'trust',
+      /not https/,
+      document(METADATA, { issuer: ISSUER, jwks_uri: 'http://as.example/jwks' }),
+    ],
+    ['keys that cannot be had', 'failure', 'trust', /keys cannot be had/, document(JWKS, undefined)],
+    ['an empty key set', 'failure', 'trust', /none of its keys/, document(JWKS, { keys: [] })],
+    [
+      'a key of another algorithm',
+      'failure',
+      'trust',
+      /none of its keys/,
+      document(JWKS, { keys: [{ ...tokenKey, alg: 'HS256' }] }),
+    ],
+    ['a key for encryption', 'failure', 'trust', /none of its keys/, document(JWKS, { keys: [{ ...tokenKey, use: 'enc' }] })],
+    ['a key without kid', 'warning', 'trust', /no kid/, document(JWKS, { keys: [tokenKey, { ...tokenKey, kid: undefined }] })],
+    ['two keys of one kid', 'warning', 'trust', /share a kid/, document(JWKS, { keys: [tokenKey, tokenKey] })],
+    [
+      'a published private key',
+      'failure',
+      'trust',
+      /private key is published/,
+      document(JWKS, { keys: [{ ...tokenKey, d: 'AA' }] }),
+    ],
+    ['seal keys that cannot be had', 'failure', 'trust', /keys cannot be had/, document(`${MANAGER}/jwks`, undefined)],
+    ['one key for seals and tokens', 'failure', 'trust', /also signs tokens/, document(`${MANAGER}/jwks`, { keys: [tokenKey] })],
+    ['an algorithm nobody may allow', 'failure', 'trust', /"algorithms" may hold only/, servers({ algorithms: ['none'] })],
+    ['a leeway beyond bounds', 'failure', 'trust', /"leewaySeconds"/, servers({ leewaySeconds: 600 })],
+    ['no issuer', 'failure', 'trust', /"issuers" must name at least one/, servers({ issuers: [], managers: [] })],
+    [
+      'a manager of other issuers',
+      'failure',
+      'trust',
+      /no seal of .* can fit/,
+      servers({ managers: [{ ...manager(), tokenIssuers: ['https://else.example'] }] }),
+    ],
+    [
+      'a manager of other records',
+      'failure',
+      'trust',
+      /no seal of .* can fit/,
+      servers({ managers: [{ ...manager(), fhirServers: ['https://else.example/r4'] }] }),
+    ],
+    [
+      'a server of another name',
+      'failure',
+      'trust',
+      /names another resource/,
+      document('https://labs.example/.well-known/oauth-protected-resource/mcp', { resource: 'https://x.example' }),
+    ],
+    [
+      'a server that sends callers elsewhere',
+      'failure',
+      'trust',
+      /an issuer it does not trust/,
+      document('https://labs.example/.well-known/oauth-protected-resource/mcp', {
+        resource: RESOURCE,
+        authorization_servers: ['https://else.example'],
+      }),
+    ],
+    [
+      'a server that is not up',
+      'warning',
+      'trust',
+      /does not answer/,
+      document('https://labs.example/.well-known/oauth-protected-resource/mcp', undefined),
+    ],
+    ['a clock 8 s ahead', 'warning', 'clock', /ahead of/, clock(8000)],
+    ['a clock 8 s behind', 'warning', 'clock', /behind/, clock(-8000)],
+    ['a clock 40 s ahead', 'failure', 'clock', /refused beyond 30 s/, clock(40_000)],
+    ['a clock 40 s behind', 'failure', 'clock', /refused beyond 30 s/, clock(-40_000)],
+    [
+      'a clock beyond a small leeway',
+      'failure',
+      'clock',
+      /refused beyond 2 s/,
+      (world) => {
+        servers({ leewaySeconds: 2 })(world);
+        clock(4000)(world);
+      },
+    ],
+    [
+      'an issuer that tells no time',
+      'warning',
+      'clock',
+      /no usable Date/,
+      (world) => {
+        world.date = null;
+      },
+    ],
+    ['http', 'failure', 'tls', /not https/, servers({ resource: 'http://labs.example/mcp' })],
+    [
+      'http to loopback in production',
+      'failure',
+      'tls',
+      /with NODE_ENV=production/,
+      servers({ resource: 'http://127.0.0.1:1/mcp' }),
+    ],
+    ['no handshake', 'failure', 'tls', /no TLS handshake/, certificate(undefined)],
+    ['an expired certificate', 'failure', 'tls', /expired/, certificate({ trusted: false, validFrom: 0, validTo: NOW - 1 })],
+    [
+      'one of tomorrow',
+      'failure',
+      'tls',
+      /not valid before/,
+      certificate({ trusted: true, validFrom: NOW + 1, validTo: NOW + DAY }),
+    ],
+    [
+      'one nobody trusts',
+      'failure',
+      'tls',
+      /does not trust/,
+      certificate({ trusted: false, validFrom: 0, validTo: NOW + 90 * DAY }),
+    ],
+    ['one that expires soon', 'warning', 'tls', /expires on/, certificate({ trusted: true, validFrom: 0, validTo: NOW + DAY })],
+    ['one of no date', 'failure', 'tls', /expired/, certificate({ trusted: true, validFrom: Number.NaN, validTo: Number.NaN })],
+    ['a session nobody can open', 'failure', 'mode', /every request about a patient is 42801/, servers({ managers: [] })],
+    ['effects without a manager', 'warning', 'mode', /fence: none/, servers({ context: 'token', managers: [] })],
+    [
+      'a development environment',
+      'warning',
+      'environment',
+      /not production/,
+      (world) => {
+        world.description.nodeEnv = 'development';
+      },
+    ],
+  ])('%s', async (_, level, area, found, plant) => {
+    const world = sound();
+    plant(world);
+    const { code, report } = await examined(world, '--json');
+    const caught = report().findings.filter((one) => one.level === level && one.area === area && found.test(one.found));
+    expect(caught).not.toEqual([]);
+    for (const { change } of caught) expect(change).toMatch(/\w/);
+    expect(code).toBe(level === 'failure' ? 1 : report().failures > 0 ? 1 : 0);
+  });
+
+  test('in the words of the refusal it would come to', async () => {
+    const world = sound();
+    servers({ managers: [] })(world);
+    const { stdout } = await examined(world);
+    expect(stdout).toContain(`change: ${meaningOf(42801, 'seal').mend}`);
+  });
+});
+
+describe('stores', () => {
+  async function stores() {
+    const folder = await freshFolder();
+    const audit = await writeLog(folder, 'labs', [[0, { intent: 'i-1' }]]);
+    const store = join(folder, 'manager.sqlite');
+    await (await openSqliteStore({ file: store, by: MANAGER })).close();
+    const world = sound();
+    world.description = { ...world.description, servers: [labs({ audit })], stores: [store] };
+    return { folder, audit, store, world };
+  }
+
+  test('that are sound pass, and nothing is left beside them', async () => {
+    const { folder, audit, world } = await stores();
+    const before = await Promise.all([readFile(audit), readdir(folder), readdir(join(folder, 'audit'))]);
+    const { report, code } = await examined(world, '--json');
+    expect(report().findings.filter(({ level }) => level !== 'ok')).toEqual([]);
+    expect(report().findings.filter(({ area }) => area === 'store')).toHaveLength(7);
+    expect(code).toBe(0);
+    expect(await Promise.all([readFile(audit), readdir(folder), readdir(join(folder, 'audit'))])).toEqual(before);
+  });
+
+  test('that one process writes are left alone', async () => {
+    const { store, world } = await stores();
+    const open = await openSqliteStore({ file: store, by: MANAGER });
+    onTestFinished(() => open.close());
+    const { report } = await examined(world, '--json');
+    expect(report().findings.find(({ about, found }) => about === store && /holds its lock/.test(found))?.level).toBe('ok');
+  });
+
+  test('that are not there yet are no fault', async () => {
+    const { folder, world } = await stores();
+    world.description = {
+      ...world.description,
+      servers: [labs({ audit: join(folder, 'new.jsonl') })],
+      stores: [join(folder, 'new.sqlite')],
+    };
+    expect((await examined(world)).code).toBe(0);
+  });
+
+  test.each<[string, RegExp, (at: Awaited<ReturnType<typeof stores>>) => Promise<unknown> | undefined]>([
+    [
+      'a changed audit log',
+      /not what was written \(line 3\)/,
+      async ({ audit }) => writeFile(audit, (await readFile(audit, 'utf8')).replace('i-1', 'i-2')),
+    ],
+    ['a log that is no log', /not what was written|cannot be read/, ({ audit }) => writeFile(audit, 'not a log\n')],
+    [
+      'a changed store',
+      /not what was written/,
+      async ({ store }) => {
+        const bytes = await readFile(store);
+        bytes.write('audit.stoq', bytes.lastIndexOf('audit.stop'));
+        await writeFile(store, bytes);
+      },
+    ],
+    ['a store that is no database', /no SQLite database/, ({ store }) => writeFile(store, 'x'.repeat(100))],
+    [
+      'a folder in place of a log',
+      /cannot be written/,
+      async (at) => {
+        const audit = join(at.folder, 'folder.jsonl');
+        await mkdir(audit);
+        at.world.description.servers = [labs({ audit })];
+      },
+    ],
+    [
+      'a folder that is missing',
+      /folder is missing/,
+      (at) => {
+        at.world.description.stores = [join(at.folder, 'nowhere', 'manager.sqlite')];
+        return undefined;
+      },
+    ],
+  ])('%s is found', async (_, found, plant) => {
+    const at = await stores();
+    await plant(at);
+    const { code, report } = await examined(at.world, '--json');
+    const caught = report().findings.filter((one) => one.level === 'failure' && one.area === 'store');
+    expect(caught.map((one) => one.found).join('\n')).toMatch(found);
+    expect(code).toBe(1);
+  });
+
+  test('a journal that is not WAL is told', async () => {
+    const { store, world } = await stores();
+    const bytes = await readFile(store);
+    bytes.writeUInt16BE(0x0101, 18);
+    await writeFile(store, bytes);
+    const { report } = await examined(world, '--json');
+    expect(report().findings.find(({ level, found }) => level === 'warning' && /not WAL/.test(found))).toBeDefined();
+  });
+});
+
+describe('a certificate', () => {
+  async function listening(validTo: Date): Promise<URL> {
+    const server = createServer(selfSigned(new Date(NOW - DAY), validTo));
+    await new Promise<void>((resolve) => {
+      server.listen(0, '127.0.0.1', resolve);
+    });
+    onTestFinished(() => {
+      server.close();
+    });
+    return new URL(`https://127.0.0.1:${(server.address() as AddressInfo).port}/`);
+  }
+
+  test.each([
+    ['that nobody signed is not trusted', NOW + 90 * DAY, /does not trust/],
+    ['that ran out is told so', NOW - 1000, /expired on 2026-02-03/],
+  ])('%s', async (_, validTo, found) => {
+    const url = await listening(new Date(validTo));
+    const seen = await certificateAt(url);
+    expect(judgeCertificate(url.origin, seen, NOW)).toMatchObject({ level: 'failure', found: expect.stringMatching(found) });
+  });
+
+  test('of somebody who is not there is none', async () => {
+    expect(await certificateAt(new URL('https://127.0.0.1:1/'))).toBeUndefined();
+  });
+});
+
+describe('hmcp doctor', () => {
+  test('tells people what to change, and how many', async () => {
+    const world = sound();
+    clock(40_000)(world);
+    const { code, stdout, stderr } = await examined(world);
+    expect([code, stderr]).toEqual([1, '']);
+    expect(stdout).toMatch(/^FAILURE {2}clock {7}https:\/\/as\.example: .*\n {9}change: synchronize/m);
+    expect(stdout).toMatch(/: 1 failure, 0 warnings\n$/);
+  });
+
+  test.each([
+    ['no JSON', '{', /no JSON/],
+    ['no server', '{"servers":[]}', /"servers" is not usable/],
+    [
+      'a member nobody looks at',
+      JSON.stringify({ servers: [labs({ insecure: true })] }),
+      /"servers\.0" has a member .*: insecure/,
+    ],
+    [
+      'an address that is none',
+      JSON.stringify({ servers: [labs({ resource: 'labs' })] }),
+      /"servers\.0\.resource" is not usable/,
+    ],
+  ])('a description with %s is not half read', async (_, text, expected) => {
+    const file = join(await freshFolder(), 'deployment.json');
+    await writeFile(file, text);
+    expect(await type(['doctor', file])).toMatchObject({ code: 3, stdout: '', stderr: expect.stringMatching(expected) });
+  });
+
+  test('a description, or a world, that is not there cannot be examined', async () => {
+    const folder = await freshFolder();
+    expect(await type(['doctor', join(folder, 'none.json')])).toMatchObject({
+      code: 3,
+      stderr: expect.stringContaining('ENOENT'),
+    });
+    expect(await type(['doctor', '--state', folder])).toMatchObject({ code: 3, stderr: expect.stringContaining('hmcp dev') });
+  });
+
+  test.each([[['a', 'b']], [['a', '--state', 'b']], [['--nonsense']]])('refuses %j', async (argv) => {
+    expect(await type(['doctor', ...argv])).toMatchObject({ code: 64, stdout: '' });
+  });
+
+  test('a development world is described by its own facts', async () => {
+    const state = await freshFolder();
+    await writeFile(
+      join(state, 'world.json'),
+      JSON.stringify({
+        issuer: 'http://127.0.0.1:1',
+        fhirServer: 'http://127.0.0.1:1/fhir',
+        parties: [
+          { name: 'fhir', url: 'http://127.0.0.1:1/fhir', resource: 'http://127.0.0.1:1/fhir' },
+          { name: 'orders', url: 'http://127.0.0.1:1/mcp', resource: 'http://127.0.0.1:1/mcp' },
+        ],
+        accounts: [{ username: 'u', password: 'p' }],
+        client: { clientId: 'c', redirectUri: 'http://127.0.0.1:1/c', scope: 's', keyFile: 'k' },
+        manager: {
+          resource: 'http://127.0.0.1:1/cm',
+          participants: [],
+          store: join(state, 'm.sqlite'),
+          trusted: {
+            ...manager(),
+            issuer: 'http://127.0.0.1:1',
+            resource: 'http://127.0.0.1:1/cm',
+            jwksUri: undefined,
+            keys: { keys: [sealKey] },
+            fhirServers: ['http://127.0.0.1:1/fhir'],
+            tokenIssuers: ['http://127.0.0.1:1'],
+          },
+        },
+      }),
+    );
+    const { code, stdout } = await type(['doctor', '--state', state]);
+    expect(code).toBe(1);
+    expect(stdout).toMatch(/FAILURE {2}trust {7}http:\/\/127\.0\.0\.1:1: it does not answer/);
+    expect(stdout).toMatch(/ok {7}mode {8}orders: context "token"/);
+  });
+
+  test('the example of its help is read', async () => {
+    const { stdout } = await type(['doctor', '--help']);
+    expect(stdout).toMatch(/Exit codes: 0 .*\s64 /s);
+    const members = [...stdout.matchAll(/"(\w+)"/g)].map(([, name]) => String(name));
+    const file = join(await freshFolder(), 'd.json');
+    await writeFile(file, JSON.stringify(sound().description));
+    const read = (await readDescription(file)) as { description: DeploymentDescription };
+    const [server] = read.description.servers;
+    for (const name of [...Object.keys(read.description), ...Object.keys(server ?? {})]) expect(members).toContain(name);
+  });
+});

@@ -1,0 +1,172 @@
+import { assess, labs, listResults, medications, triage } from '@hmcp/clinic';
+import { definePatientTool } from '@hmcp/core';
+import { type AgentDefinition, createHmcpHandler, defineAgent, type PatientToolContext, patientTool } from '@hmcp/server';
+import { createTestbed, people } from '@hmcp/testing';
+import { McpServer } from '@modelcontextprotocol/server';
+import { describe, expect, it } from 'vitest';
+import * as z from 'zod';
+import '@hmcp/testing/vitest';
+
+const { adalinde: ann, beatrisa: bo } = people;
+
+const say = definePatientTool({
+  name: 'say',
+  description: 'Says what was measured',
+  scope: 'patient/Observation.rs',
+  input: z.object({ resource: z.string().optional() }),
+  output: z.object({ text: z.string(), results: z.array(z.looseObject({})).optional() }),
+});
+
+type Rows = readonly { readonly valueQuantity?: { readonly value?: number } }[];
+const measured = (rows: Rows): string => rows.flatMap(({ valueQuantity }) => valueQuantity?.value ?? []).join(', ');
+
+/** An agent whose one tool is this function. */
+function agentOf(
+  handle: (context: PatientToolContext, args: { resource?: string | undefined }) => Promise<z.input<typeof say.output>>,
+): AgentDefinition {
+  return defineAgent('speaker', (env) =>
+    createHmcpHandler(() => {
+      const server = new McpServer({ name: 'speaker', version: '1.0.0' });
+      patientTool(server, say, async (args, context) => handle(context, args));
+      return server;
+    }, env),
+  );
+}
+
+const search = async ({ fhir }: PatientToolContext): Promise<Rows> => (await fhir.search('Observation')) as Rows;
+
+function cacheWithoutKey(): AgentDefinition {
+  let cached: Rows | undefined;
+  return agentOf(async (context) => {
+    cached ??= await search(context);
+    return { text: measured(cached) };
+  });
+}
+
+function sharedVariable(): AgentDefinition {
+  let current = '';
+  return agentOf(async (context) => {
+    current = measured(await search(context));
+    await context.fhir.search('Observation', { category: 'laboratory' });
+    return { text: current };
+  });
+}
+
+function sharedFlight(): AgentDefinition {
+  let flying: Promise<Rows> | undefined;
+  return agentOf(async (context) => {
+    flying ??= search(context).finally(() => {
+      flying = undefined;
+    });
+    return { text: measured(await flying) };
+  });
+}
+
+function sharedRows(): AgentDefinition {
+  let current: readonly object[] = [];
+  return agentOf(async (context) => {
+    current = await search(context);
+    await context.fhir.search('Observation', { category: 'laboratory' });
+    return { text: 'see the results', results: current as { [name: string]: unknown }[] };
+  });
+}
+
+describe('a plain test of one patient finds', () => {
+  it.each<[string, () => AgentDefinition, string]>([
+    ['a cache without a key', cacheWithoutKey, `about ${ann.name} was delivered with values of ${ann.name}’s double`],
+    ['a variable that is shared', sharedVariable, `about ${ann.name}’s double was answered with values of ${ann.name}`],
+    ['a request under way that is shared', sharedFlight, `about ${ann.name} was delivered with values of ${ann.name}’s double`],
+  ])('%s', async (_, agent, stray) => {
+    await using bed = await createTestbed({ agents: [agent()], people: [ann] });
+    const session = await bed.open(ann);
+    await session.call('speaker', say, {});
+    expect(() => expect(bed.trace).toStayOnPatient()).toThrow(stray);
+  });
+
+  it.each<[string, () => AgentDefinition]>([
+    ['a cache without a key', cacheWithoutKey],
+    ['a variable that is shared', sharedVariable],
+    ['a request under way that is shared', sharedFlight],
+    ['rows that are shared', sharedRows],
+  ])('nothing of that when interleaving is off: %s', async (_, agent) => {
+    await using bed = await createTestbed({ agents: [agent()], people: [ann], interleave: false });
+    const session = await bed.open(ann);
+    await session.call('speaker', say, {});
+    expect(bed.trace).toStayOnPatient();
+    expect(bed.trace.toString()).not.toContain('‖');
+  });
+
+  it('rows that are shared, though the guard beside withholds them', async () => {
+    await using bed = await createTestbed({ agents: [sharedRows()], people: [ann] });
+    const session = await bed.open(ann);
+    await session.call('speaker', say, {});
+    expect(bed.trace.strays()).toEqual([
+      `portal → speaker say about ${ann.name} was answered, and the same beside it about the double was refused 40903: something of somebody else had got into it`,
+    ]);
+  });
+});
+
+describe('interleaving', () => {
+  it('lets a clean pipeline pass, prints what goes on beside, and keeps it out of hops and audit', async () => {
+    await using bed = await createTestbed({ agents: [triage, labs, medications], people: [ann, bo] });
+    const session = await bed.open(ann);
+    await session.call('triage', assess, { reason: 'cough' });
+    await bed.switch(session, bo);
+    await session.act(async () => session.call('labs', listResults, { category: 'laboratory' }));
+    expect(bed.trace).toStayOnPatient();
+    expect(bed.trace.toString().match(/‖ portal → triage assess · Adalinde Testwright’s double: answered/g)).toHaveLength(2);
+    expect(bed.trace.toString().match(/‖ portal → labs list-results · Beatrisa Testwright’s double: answered/g)).toHaveLength(2);
+    expect(bed.trace.hops.filter(({ person }) => person?.endsWith('double'))).toEqual([]);
+    expect(bed.trace.audit.filter(({ event, tool }) => event === 'request.served' && tool === 'assess')).toHaveLength(1);
+    expect(bed.trace.audit.filter(({ by, event }) => event === 'request.served' && bed.trace.nameOf(by) === 'fhir')).toHaveLength(
+      bed.trace.hops.filter(({ to }) => to === 'fhir').length,
+    );
+    for (const party of ['portal', 'triage', 'labs', 'fhir']) expect(await bed.verifyAudit(party)).toMatchObject({ ok: true });
+  });
+
+  it('asks about the double with its own ids', async () => {
+    const asked: (string | undefined)[] = [];
+    const agent = agentOf(async (context, { resource }) => {
+      asked.push(resource);
+      return { text: measured(await search(context)) };
+    });
+    await using bed = await createTestbed({ agents: [agent], people: [ann] });
+    const session = await bed.open(ann);
+    await session.call('speaker', say, { resource: `Patient/${ann.id}` });
+    expect(asked).toHaveLength(3);
+    expect(new Set(asked).size).toBe(2);
+    expect(asked[2]).toBe(`Patient/${ann.id}`);
+    expect(bed.trace).toStayOnPatient();
+  });
+
+  it('never stands in the way of an agent that waits for the test', async () => {
+    let open = (): void => undefined;
+    const gate = new Promise<void>((resolve) => {
+      open = resolve;
+    });
+    let reached = 0;
+    const agent = agentOf(async (context) => {
+      reached += 1;
+      if (reached === 3) open();
+      await gate;
+      return { text: measured(await search(context)) };
+    });
+    await using bed = await createTestbed({ agents: [agent], people: [ann] });
+    const session = await bed.open(ann);
+    await session.call('speaker', say, {});
+    expect(bed.trace).toStayOnPatient();
+  });
+
+  it('says so when it proves nothing', async () => {
+    const known = agentOf(async (context) => {
+      const text = measured(await search(context));
+      if (!text.includes('.') || /\d\.\d{4}/.test(text)) throw new Error('not one of mine');
+      return { text };
+    });
+    await using bed = await createTestbed({ agents: [known], people: [ann] });
+    const session = await bed.open(ann);
+    await session.call('speaker', say, {});
+    expect(bed.trace.strays()).toEqual([]);
+    expect(() => expect(bed.trace).toStayOnPatient()).toThrow('`interleave: false`');
+  });
+});

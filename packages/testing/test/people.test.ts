@@ -1,0 +1,162 @@
+import { labs, listResults } from '@hmcp/clinic';
+import { createTestbed, people, personFrom, type TestPerson } from '@hmcp/testing';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import '@hmcp/testing/vitest';
+import { canariesOf, valuesOf } from '../src/canaries.js';
+import { doubleOf } from '../src/double.js';
+import { chartsOf } from '../src/people.js';
+
+const patient = {
+  resourceType: 'Patient',
+  id: 'own-1',
+  name: [{ family: 'Quillon', given: ['Ermengard'], text: 'Ermengard Quillon' }],
+  birthDate: '1958-02-03',
+  identifier: [{ system: 'urn:records', value: 'MR-55-0193' }],
+};
+
+function observation(id: string, value: number, subject: object) {
+  const code = { coding: [{ system: 'http://loinc.org', code: '2823-3' }] };
+  const category = [{ coding: [{ code: 'laboratory' }] }];
+  return { resourceType: 'Observation', id, status: 'final', code, category, subject, valueQuantity: { value, unit: 'mmol/L' } };
+}
+
+function bundle(change: object = {}, more: readonly object[] = [], value = 4.7) {
+  const subject = { reference: 'urn:uuid:own-1', display: 'Ermengard Quillon' };
+  return {
+    resourceType: 'Bundle',
+    type: 'transaction',
+    entry: [
+      { fullUrl: 'urn:uuid:own-1', resource: { ...patient, ...change } },
+      { fullUrl: 'urn:uuid:obs-1', resource: observation('obs-1', value, subject) },
+      ...more.map((resource) => ({ resource })),
+    ],
+  };
+}
+
+describe('a person from a Bundle', () => {
+  it('has a name, a date of birth and a record number, and leaves the Bundle as it was', () => {
+    const given = bundle();
+    const before = structuredClone(given);
+    expect(personFrom(given)).toEqual({
+      id: 'own-1',
+      name: 'Ermengard Quillon',
+      birthDate: '1958-02-03',
+      recordNumberLast4: '0193',
+    });
+    expect(given).toEqual(before);
+  });
+
+  it('is looked after in a testbed as the shipped ones are', async () => {
+    const own = personFrom(bundle());
+    await using bed = await createTestbed({ agents: [labs], people: [own, people.beatrisa] });
+    const session = await bed.open(own);
+    expect((await session.call('labs', listResults, {})).results).toHaveLength(1);
+    expect(await bed.switch(session, people.beatrisa)).toMatchObject({ result: 'committed' });
+    expect(await bed.switch(session, own)).toMatchObject({ result: 'committed' });
+    await session.call('labs', listResults, {});
+    expect(bed.trace).toStayOnPatient();
+    expect(bed.trace.toString()).toContain('‖ labs → fhir GET Observation · Ermengard Quillon’s double: answered');
+  });
+
+  it.each<[string, unknown, string]>([
+    ['nothing', undefined, 'not a FHIR R4 Bundle'],
+    ['text', JSON.stringify(bundle()), 'not a FHIR R4 Bundle'],
+    ['a Patient alone', patient, 'not a FHIR R4 Bundle'],
+    ['what is no JSON', { ...bundle(), more: () => 'Ermengard' }, 'plain JSON'],
+    ['a Bundle of messages', { ...bundle(), type: 'message' }, 'not a FHIR R4 Bundle'],
+    ['no entry', { resourceType: 'Bundle', type: 'collection' }, 'no resource'],
+    ['an entry without a resource type', { ...bundle(), entry: [{ resource: { id: 'x' } }] }, 'entry 1 holds no FHIR resource'],
+    ['nobody', { ...bundle(), entry: [{ resource: { resourceType: 'Organization', id: 'o' } }] }, 'exactly one Patient'],
+    ['two people', bundle({}, [{ ...patient, id: 'own-2' }]), 'exactly one Patient'],
+    ['a Patient without a name', bundle({ name: undefined }), 'a name and a date of birth'],
+    ['a Patient without a date of birth', bundle({ birthDate: undefined }), 'a name and a date of birth'],
+    ['half a date of birth', bundle({ birthDate: '1958-02' }), 'a whole date of birth'],
+    ['no record number', bundle({ identifier: undefined }), 'an identifier'],
+    ['a record number that is short', bundle({ identifier: [{ value: '19' }] }), 'an identifier'],
+    ['a Patient linked to another', bundle({ link: [{ other: { reference: 'Patient/own-9' } }] }), 'of nobody else'],
+  ])('is not made of %s', (_, given, expected) => {
+    let said = '';
+    try {
+      personFrom(given);
+    } catch (error) {
+      expect(error).toBeInstanceOf(TypeError);
+      said = `${error}`;
+    }
+    expect(said).toContain(expected);
+    expect(said).not.toMatch(/Ermengard|Quillon|1958|0193/);
+  });
+
+  it.each<[string, () => readonly TestPerson[], string]>([
+    [
+      'one id twice',
+      () => [personFrom(bundle()), personFrom(bundle({ birthDate: '1959-02-03' }))],
+      'two of the "people" have one id',
+    ],
+    ['a copy', () => [{ ...personFrom(bundle()) }], 'made by personFrom'],
+    [
+      'two resources of one id',
+      () => [personFrom(bundle()), personFrom(bundle({ id: 'own-2' }, [], 5.1))],
+      'chart 2: entry 2 differs',
+    ],
+  ])('is not in a testbed with %s', async (_, make, expected) => {
+    await expect(createTestbed({ agents: [labs], people: make() })).rejects.toThrow(expected);
+  });
+});
+
+describe('the double of a person', () => {
+  const everybody = [...Object.values(people), personFrom(bundle())];
+  const records = chartsOf(everybody);
+
+  it.each(
+    everybody.map((person) => [person.name, person] as const),
+  )('of %s has a like chart, and no value of anybody', (_, person) => {
+    const chart = records.ofPatient(person.id);
+    const taken = new Set(everybody.flatMap(({ id }) => [...valuesOf(records.ofPatient(id))]));
+    const before = new Set(taken);
+    const double = doubleOf(person, chart, taken);
+    const { entry } = double.chart.bundle as { entry: { resource: { resourceType: string; code?: unknown; id: string } }[] };
+    expect(entry.map(({ resource: { resourceType, code } }) => [resourceType, code])).toEqual(
+      chart.map(({ resourceType, code }) => [resourceType, code]),
+    );
+    expect([...valuesOf(entry)].filter((value) => before.has(value))).toEqual([]);
+    expect(JSON.stringify(entry)).not.toContain(`/${person.id}`);
+    const everyone = chartsOf(everybody, [double.chart]);
+    const canaries = canariesOf(everyone, [...everybody, double.person]);
+    expect(canaries.whoseIn(JSON.stringify(entry))).toEqual([double.person]);
+    expect(everyone.ofPatient(double.person.id)).toHaveLength(chart.length);
+  });
+
+  it('rewrites what a caller says about the person, and nothing else', () => {
+    const [person] = [people.adalinde];
+    const double = doubleOf(person, records.ofPatient(person.id), new Set());
+    const { id } = double.person;
+    expect(double.rewrite({ patient: person.id, about: `Patient/${person.id}`, text: `see ${person.id}, please` })).toEqual({
+      patient: id,
+      about: `Patient/${id}`,
+      text: `see ${id}, please`,
+    });
+    const others = { category: 'laboratory', about: `Patient/${people.beatrisa.id}`, count: 5, deep: [null, true] };
+    expect(double.rewrite(others)).toEqual(others);
+  });
+});
+
+const Value = fc.oneof(fc.integer(), fc.double({ noNaN: true, noDefaultInfinity: true, min: -1e12, max: 1e12 }), fc.string());
+
+describe('any chart', () => {
+  it('has a double that shares no value with anybody, and is made the same way each time', () => {
+    fc.assert(
+      fc.property(fc.array(Value, { minLength: 1, maxLength: 30 }), fc.array(Value, { maxLength: 10 }), (own, others) => {
+        const chart = [
+          { resourceType: 'Patient', id: 'own-1', birthDate: '1958-02-03' },
+          { resourceType: 'Basic', id: 'basic-1', extension: own.map((value) => ({ value })) },
+        ];
+        const person = { id: 'own-1', name: 'Own', birthDate: '1958-02-03', recordNumberLast4: '' };
+        const taken = new Set([...valuesOf(chart), ...others.map(String)]);
+        const double = doubleOf(person, chart, new Set(taken));
+        expect([...valuesOf(double.chart)].filter((value) => taken.has(value))).toEqual([]);
+        expect(doubleOf(person, chart, new Set(taken)).chart).toEqual(double.chart);
+      }),
+    );
+  });
+});
