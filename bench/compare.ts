@@ -12,26 +12,30 @@ export interface Regression {
 }
 
 /** What two runs, of whatever machines, are compared by. */
-export type Compared = Pick<Figure, 'id' | 'median' | 'better' | 'compared'>;
+export type Compared = Pick<Figure, 'id' | 'median' | 'least' | 'most' | 'better' | 'compared'>;
 
 /**
- * The figures that are {@link WORSE} times as bad as they were, or are gone. What machines differ in (times, numbers of requests) is
+ * The figures whose best round is {@link WORSE} times as bad as the stored median, or that are gone: what became slower is slower in every
+ * round, what else a machine does is not. What machines differ in (times, numbers of requests) is
  * left out: a slower machine is no regression.
  */
 export function regressions(stored: readonly Compared[], now: readonly Compared[]): Regression[] {
   return stored
     .filter(({ compared }) => compared)
     .map(({ id, median, better }): Regression => {
-      const found = now.find((figure) => figure.id === id)?.median ?? Number.NaN;
+      const figure = now.find((one) => one.id === id);
+      const found = (better === 'more' ? figure?.most : figure?.least) ?? Number.NaN;
       return { id, stored: median, now: found, worse: better === 'more' ? median / found : found / median };
     })
     .filter(({ worse }) => !(worse < WORSE));
 }
 
-/** The same run, each figure `times` as bad: what {@link regressions} must find, or must not. */
+/** The same run, each figure `times` as bad in every round: what {@link regressions} must find, or must not. */
 export function worsened(figures: readonly Compared[], times: number): Compared[] {
-  return figures.map((figure) => ({
-    ...figure,
-    median: figure.better === 'more' ? figure.median / times : figure.median * times,
-  }));
+  return figures.map((figure) => atEveryRound(figure, figure.better === 'more' ? figure.median / times : figure.median * times));
+}
+
+/** The figure with this value in every round. */
+export function atEveryRound<F extends Compared>(figure: F, value: number): F {
+  return { ...figure, median: value, least: value, most: value };
 }

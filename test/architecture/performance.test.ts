@@ -73,7 +73,11 @@ describe('a promise', () => {
 });
 
 describe('a comparison', () => {
-  const of = (more: Partial<Compared> = {}): Compared => ({ id: 'cpu', median: 1.2, better: 'less', compared: true, ...more });
+  const of = (more: Partial<Compared> = {}): Compared => ({
+    ...{ id: 'cpu', median: 1.2, better: 'less', compared: true },
+    ...{ least: more.median ?? 1.2, most: more.median ?? 1.2 },
+    ...more,
+  });
 
   it.each([
     ['twice the ratio', of(), of({ median: 2.4 })],
@@ -86,6 +90,7 @@ describe('a comparison', () => {
 
   it.each([
     ['a little less than twice', of(), of({ median: 2.39 })],
+    ['what is twice as bad in some rounds only', of(), of({ median: 2.6, least: 1.3, most: 4 })],
     ['what became better', of({ better: 'more' }), of({ better: 'more', median: 12 })],
     ['a time, which is the machine’s', of({ compared: false }), of({ compared: false, median: 100 })],
   ])('passes %s', (_, stored, now) => {
