@@ -7,6 +7,7 @@ import { environmentOf, type SealedSession, sessionOf } from './admitted.js';
 import { effectsOf, permitForCall } from './effects.js';
 import { type FhirClient, scopedFhir } from './fhir.js';
 import { declarationsOf } from './operations.js';
+import { repeatedInText } from './structured-text.js';
 
 /** What a handler of a patient tool is given besides its arguments. It names no patient: calls are bound already. */
 export interface PatientToolContext {
@@ -69,12 +70,13 @@ export function patientTool<I extends z.ZodObject, O extends z.ZodType>(
         },
         effect: (key, fn) => effectsOf(scope).run(key, fn),
         session: sessionOf(scope),
-        signal: scope.signal,
+        get signal() {
+          return scope.signal;
+        },
       });
       // Said here already: a copy made on the way out would hide whose object it was.
       if (scope.holdsForeign(value)) throw refuse(40903, 'result', 'the result holds an object of another request');
-      const structuredContent = value as Record<string, unknown>;
-      return { content: [{ type: 'text' as const, text: JSON.stringify(structuredContent) }], structuredContent };
+      return repeatedInText(value as Record<string, unknown>);
     },
   );
 }
