@@ -6,6 +6,7 @@ import type * as z from 'zod';
 import { environmentOf, type SealedSession, sessionOf } from './admitted.js';
 import { effectsOf, permitForCall } from './effects.js';
 import { type FhirClient, scopedFhir } from './fhir.js';
+import { listedSchema } from './listed-schema.js';
 import { declarationsOf } from './operations.js';
 import { repeatedInText } from './structured-text.js';
 
@@ -49,7 +50,7 @@ export function patientTool<I extends z.ZodObject, O extends z.ZodType>(
   declarationsOf(server.server).declareTool(contract.name, contract);
   server.registerTool(
     contract.name,
-    { description: contract.description, inputSchema: contract.input as z.ZodObject },
+    { description: contract.description, inputSchema: listedSchema(contract.input) },
     async (args: unknown) => {
       const scope = currentScope();
       const env = scope && environmentOf(scope);
