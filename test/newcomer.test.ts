@@ -55,8 +55,9 @@ describe('the packages, installed from their tarballs', () => {
     const entries = readWorkspace()
       .packages.filter((pkg) => pkg.folder.startsWith('packages/'))
       .flatMap(entriesOf);
-    // The matchers register themselves, which only a test can.
-    const names = entries.map(({ name }) => name).filter((name) => name !== `${SCOPE}/testing/vitest`);
+    // Matchers register themselves, and contracts declare tests: only a test can load them.
+    const ofTests = [`${SCOPE}/testing/vitest`, `${SCOPE}/testing/contracts`];
+    const names = entries.map(({ name }) => name).filter((name) => !ofTests.includes(name));
     const asked = `for (const name of ${JSON.stringify(names)}) { await import(name); process.stdout.write(import.meta.resolve(name) + '\\n'); }`;
     await writeFile(join(folder, 'ask.js'), asked);
     const { code, output } = await shell(`node --conditions=${SCOPE}/source ask.js`, folder);

@@ -12,12 +12,14 @@ import { labs } from './one-server.js';
 /** Mounts the server behind a protection; what it gives listens to requests of `node:http`. */
 export type Mount = (hmcp: Protection) => Promise<(request: IncomingMessage, response: ServerResponse) => unknown>;
 
+// #region serve
 /** What each framework does once the gate has passed a request: the body is parsed already. */
 export const serveMcp = (hmcp: Protection) => async (request: IncomingMessage & { body?: unknown }, response: ServerResponse) => {
   const transport = new StreamableHTTPServerTransport();
   await labs().connect(hmcp.protect(transport));
   await transport.handleRequest(request, response, request.body);
 };
+// #endregion
 
 const onExpress: Mount = async (hmcp) => {
   // #region express

@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 
 const programs = [
   'run-langchain', // an agent of LangChain on a session
+  'run-guide', // the LangChain program of the guides
   'run-openai-agents', // an agent of the OpenAI Agents SDK on a session
   'plain-peers', // servers from the registry that know nothing of a patient
   'mounts', // a protection in front of express, fastify, hono and node:http

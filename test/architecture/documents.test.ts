@@ -9,6 +9,12 @@ const documents = filesBelow('.').filter((path) => path.endsWith('.md'));
 const exists = (path: string) => existsSync(join(ROOT, path));
 const read = (path: string) => (exists(path) ? readText(path) : undefined);
 const scripts = Object.keys(ROOT_MANIFEST.scripts ?? {});
+const isGuide = (document: string) => document.startsWith('docs/guide/');
+/** The guides' reader has their programs in one folder. */
+const programOf = (path: string) => {
+  const [, name] = /^dist\/([\w-]+)\.js$/.exec(path) ?? [];
+  return [`examples/guide/${name}.ts`, `examples/ecosystem/${name}.ts`].find(exists) ?? 'nowhere';
+};
 
 let help = '';
 const stdout = { write: (text: string) => (help += text) };
@@ -17,13 +23,14 @@ const commands = [...help.matchAll(/^ {2}hmcp ([a-z]+) {2}/gm)].map(([, name]) =
 
 describe('the documents', () => {
   it.each(documents)('%s shows code as it stands in its source', (document) => {
-    // Code at the front door is run code; deeper documents may sketch.
-    const all = !document.includes('/');
+    // Code at the front door and in the guides is run code; deeper documents may sketch.
+    const all = !document.includes('/') || isGuide(document);
     expect(checkFences(document, readText(document), read, all)).toEqual([]);
   });
 
   it.each(documents)('%s names commands that exist', (document) => {
-    expect(checkCommands(document, readText(document), exists, scripts, commands)).toEqual([]);
+    const there = isGuide(document) ? (path: string) => exists(path) || exists(programOf(path)) : exists;
+    expect(checkCommands(document, readText(document), there, scripts, commands)).toEqual([]);
   });
 
   it.each(documents)('%s links to files that exist', (document) => {

@@ -112,8 +112,10 @@ export async function openSession(options: SessionOptions): Promise<Session> {
 
 class PatientSession implements Session {
   readonly events = agentEvents();
-  readonly fetch: typeof globalThis.fetch;
+  readonly fetch: typeof globalThis.fetch = (input, init) => this.#clientFetch()(input, init);
   readonly #agent: Agent;
+  /** Made when a client first asks. */
+  #fetch: typeof globalThis.fetch | undefined;
   readonly #id: () => string;
   readonly #managed: ManagedStay | undefined;
   readonly #authority: ManagerAuthority | undefined;
@@ -140,8 +142,6 @@ class PatientSession implements Session {
     this.#managed = options.managed;
     this.#authority = options.authority;
     this.#acts = new SessionActs({ by: options.agent.by, events: this.events, id: options.id });
-    const { link, peers, fetch } = partsOf(options.agent);
-    this.fetch = sessionFetch({ parts: link, peers, placeNow: () => this.#placeNow(), base: fetch });
   }
 
   get assurance(): Session['assurance'] {
@@ -190,6 +190,12 @@ class PatientSession implements Session {
     } finally {
       this.#acts.end(scope);
     }
+  }
+
+  #clientFetch(): typeof globalThis.fetch {
+    const { link, peers, fetch } = partsOf(this.#agent);
+    this.#fetch ??= sessionFetch({ parts: link, peers, placeNow: () => this.#placeNow(), base: fetch });
+    return this.#fetch;
   }
 
   transport<T extends ClientTransport>(transport: T, { peer, kind }: TransportOptions = {}): T {

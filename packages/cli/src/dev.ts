@@ -3,8 +3,10 @@ import { parseArgs } from 'node:util';
 import { RecordsError, recordsOf } from '@hmcp/clinic';
 import { type CommandIo, EXIT, stateFolder, UsageError } from './command.js';
 import { CLINIC_PARTIES, type ExtraParty, startWorld, WorldError, type WorldFacts } from './world.js';
+import { CLINIC_AGENTS } from './world-plan.js';
 
-const HELP = `hmcp dev [--data DIR] [--state DIR] [--agent NAME=PROGRAM]… [--scope SCOPES] [--json]
+const HELP = `hmcp dev [--data DIR] [--state DIR] [--agent NAME=PROGRAM]… [--child NAME=PROGRAM]…
+         [--calls NAME=AGENT]… [--scope SCOPES] [--json]
 
 Starts a small clinic on free loopback ports, each party its own process: a SMART authorization server with a patient picker,
 a FHIR R4 API, a context manager, and the agents portal, triage, labs, medications and orders. Runs until Ctrl-C. For development
@@ -15,6 +17,9 @@ only: it refuses to start with NODE_ENV=production.
                 its addresses where they are free
   --agent       adds an agent of yours: PROGRAM is started as "node PROGRAM CONFIG", reads its configuration from the JSON file
                 CONFIG, listens on 127.0.0.1 and reports {type:"listening",port} with process.send
+  --child       adds an agent of yours that its caller starts as a child and speaks to over its pipes: it is registered and its
+                CONFIG is written to DIR/config/NAME.json, and that is all
+  --calls       lets an added agent call another agent of the clinic, or an added one: it is among the "peers" of CONFIG
   --scope       largest scope of the added agents' tokens, space-separated; needed with --agent
   --json        print one line of JSON when everything listens: every URL, resource identifier, account, client and key file
 
@@ -30,6 +35,8 @@ export async function devCommand(argv: string[], io: CommandIo): Promise<number>
       data: { type: 'string' },
       state: { type: 'string' },
       agent: { type: 'string', multiple: true, default: [] },
+      child: { type: 'string', multiple: true, default: [] },
+      calls: { type: 'string', multiple: true, default: [] },
       scope: { type: 'string' },
       json: { type: 'boolean', default: false },
       help: { type: 'boolean', short: 'h', default: false },
@@ -43,7 +50,7 @@ export async function devCommand(argv: string[], io: CommandIo): Promise<number>
     io.stderr.write('hmcp dev: this is a development world; it does not start with NODE_ENV=production\n');
     return EXIT.usage;
   }
-  const extras = readExtras(values.agent, values.scope);
+  const extras = readExtras(values);
   const folder = values.data ?? (io.env.HMCP_DATA || undefined);
   const data = folder === undefined ? undefined : resolve(folder);
   const stop = new AbortController();
@@ -73,17 +80,41 @@ export async function devCommand(argv: string[], io: CommandIo): Promise<number>
   }
 }
 
-function readExtras(agents: readonly string[], scope: string | undefined): ExtraParty[] {
-  if (agents.length > 0 && scope === undefined) throw new UsageError('"--agent" needs "--scope"');
+interface AddedAgents {
+  readonly agent: readonly string[];
+  readonly child: readonly string[];
+  readonly calls: readonly string[];
+  readonly scope?: string | undefined;
+}
+
+function readExtras({ agent, child, calls, scope }: AddedAgents): ExtraParty[] {
+  const added = [...agent.map((given) => ['--agent', given] as const), ...child.map((given) => ['--child', given] as const)];
   const taken = new Set(CLINIC_PARTIES);
-  return agents.map((given) => {
+  const extras = added.map(([option, given]) => {
+    if (scope === undefined) throw new UsageError(`"${option}" needs "--scope"`);
     const [, name, program] = /^([a-z][a-z0-9-]{0,63})=(.+)$/.exec(given) ?? [];
     if (name === undefined || program === undefined)
-      throw new UsageError('"--agent" takes NAME=PROGRAM, NAME as [a-z][a-z0-9-]*');
+      throw new UsageError(`"${option}" takes NAME=PROGRAM, NAME as [a-z][a-z0-9-]*`);
     if (taken.has(name)) throw new UsageError(`the world has a party "${name}" already`);
     taken.add(name);
-    return { name, module: resolve(program), scope };
+    // The address of a child is only a name for it; nobody listens there.
+    return {
+      name,
+      module: resolve(program),
+      scope,
+      calls: new Set<string>(),
+      childOf: option === '--child' ? 'portal' : undefined,
+    };
   });
+  const callable = new Set([...CLINIC_AGENTS, ...extras.filter(({ childOf }) => childOf === undefined).map(({ name }) => name)]);
+  for (const given of calls) {
+    const [, name, called] = /^([^=]+)=([^=]+)$/.exec(given) ?? [];
+    const caller = extras.find((extra) => extra.name === name);
+    if (caller === undefined || called === undefined || called === name || !callable.has(called))
+      throw new UsageError('"--calls" takes NAME=AGENT, NAME as given with "--agent", AGENT another agent');
+    caller.calls.add(called);
+  }
+  return extras.map((extra) => ({ ...extra, calls: [...extra.calls] }));
 }
 
 /** A command line that makes one served call in the world, ready to paste. */

@@ -11,6 +11,8 @@ export interface ExtraParty {
   readonly scope?: string | undefined;
   /** Which parties of the world call it by its name. @default nobody */
   readonly calledBy?: readonly string[] | undefined;
+  /** Which parties of the world it calls by their names; they are the `peers` of its configuration. @default nobody */
+  readonly calls?: readonly string[] | undefined;
   /**
    * The one party that starts it as its child and speaks to it over its pipes: then it listens nowhere, and its configuration is
    * the child's argument. @see protocol section 2.7

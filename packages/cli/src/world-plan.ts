@@ -11,6 +11,8 @@ import { MANAGER, planManager } from './world-manager.js';
 const AGENTS = ['portal', 'triage', 'labs', 'medications', 'orders'] as const;
 /** Names of the parties every world has; an extra needs another one. */
 export const CLINIC_PARTIES: readonly string[] = ['authorization-server', 'fhir', MANAGER, ...AGENTS];
+/** Those of them that others may call. */
+export const CLINIC_AGENTS: readonly string[] = AGENTS.filter((name) => name !== 'portal');
 const SCOPES: Readonly<Record<string, string>> = {
   portal: PORTAL_SCOPE,
   triage: 'patient/hmcp:read patient/Patient.rs patient/Observation.rs patient/MedicationRequest.rs',
@@ -59,6 +61,7 @@ export async function planWorld(
   const callees = (name: string): string[] => [
     ...(CALLS[name] ?? []),
     ...extras.filter(({ calledBy }) => calledBy?.includes(name)).map((extra) => extra.name),
+    ...extras.filter((extra) => extra.name === name).flatMap(({ calls = [] }) => calls),
   ];
   // Whoever can be named in a session may ask the manager about it, with a token of the person or one of its own.
   const agents = [

@@ -1,4 +1,4 @@
-import { HmcpError, isSealed, patientKey, SealClaims } from '@hmcp/core';
+import { HmcpError, patientKey } from '@hmcp/core';
 import { currentScope, type RequestScope } from '@hmcp/core/request-scope';
 import { type AgentDefinition, createHmcpHandler, defineAgent, patientTool } from '@hmcp/server';
 import { McpServer } from '@modelcontextprotocol/server';
@@ -15,17 +15,17 @@ export function orders(book: OrderBook): AgentDefinition {
     createHmcpHandler(() => {
       const server = new McpServer({ name: 'orders', version: '1.0.0' });
 
-      patientTool(server, draftOrder, async ({ kind, text }, { effect }) => {
+      patientTool(server, draftOrder, async ({ kind, text }, { effect, session }) => {
         const scope = scopeHere();
-        const context = await orderContext(scope, env.pseudonymKey);
+        const context = await orderContext(scope, env.pseudonymKey, session);
         const wanted = { kind, text };
         const { draft, state } = book.made(wanted, context) ?? (await effect('draft', () => book.draft(wanted, context)));
         return { draft, saved: state !== 'unsaved' };
       });
 
-      patientTool(server, signOrder, async ({ draft }, { effect }) => {
+      patientTool(server, signOrder, async ({ draft }, { effect, session }) => {
         const scope = scopeHere();
-        const context = await orderContext(scope, env.pseudonymKey);
+        const context = await orderContext(scope, env.pseudonymKey, session);
         const signed = await refusing(
           scope,
           async () => book.signedBy(draft, context) ?? (await effect(draft, () => book.sign(draft, context))),
@@ -33,8 +33,8 @@ export function orders(book: OrderBook): AgentDefinition {
         return { order: signed.order, signedAt: new Date(signed.at).toISOString() };
       });
 
-      patientTool(server, listDrafts, async () => {
-        const context = await orderContext(scopeHere(), env.pseudonymKey);
+      patientTool(server, listDrafts, async (_, { session }) => {
+        const context = await orderContext(scopeHere(), env.pseudonymKey, session);
         const drafts = book.drafts(context).map(({ draft, kind, text, state, draftedAt }) => ({
           draft,
           kind,
@@ -56,16 +56,9 @@ function scopeHere(): RequestScope {
 }
 
 /** For whom, by which act and in which session: read from the request being served, never from arguments. */
-async function orderContext({ facts }: RequestScope, key: string): Promise<OrderContext> {
+async function orderContext({ facts }: RequestScope, key: string, session: DraftSession | undefined): Promise<OrderContext> {
   const { context, envelope } = facts;
-  const session = isSealed(envelope) ? sessionOf(envelope.seal) : undefined;
   return { pk: await patientKey(key, context), intent: envelope.intent.id, session };
-}
-
-/** The session of a seal that the guard has verified already. */
-function sessionOf(seal: string): DraftSession {
-  const { sid, epoch } = SealClaims.parse(JSON.parse(Buffer.from(seal.split('.')[1] ?? '', 'base64url').toString('utf8')));
-  return { sid, epoch };
 }
 
 /**

@@ -39,11 +39,22 @@ export interface Admitted {
   readonly progressToken: unknown;
   /** Set once something of the answer has been released ahead of it, with its own record. */
   announced: boolean;
+  /** Takes the whole answer, for as long as nothing was sent ahead of it. */
+  takesWhole: ((answer: string) => void) | undefined;
   /** Ends what belongs to the request. */
   end(): void;
 }
 
 const environments = new WeakMap<RequestScope, AgentEnv>();
+const sessions = new WeakMap<RequestScope, SealedSession>();
+
+/** The session of a request, as its verified seal names it. */
+export type SealedSession = Readonly<Pick<SealClaims, 'sid' | 'epoch'>>;
+
+/** The session a scope's request came in; `undefined` when no manager sealed it. */
+export function sessionOf(scope: RequestScope): SealedSession | undefined {
+  return sessions.get(scope);
+}
 
 /** The deployment that serves a scope; how `patientTool` reaches it without a parameter in every handler. */
 export function environmentOf(scope: RequestScope): AgentEnv | undefined {
@@ -74,6 +85,7 @@ export function bind(
   let ended = false;
   const bound: Bound = { scope, context, intent: envelope?.intent.id, seal, permit: undefined, isOver: () => ended };
   if (seal === undefined) return bound;
+  sessions.set(scope, { sid: seal.sid, epoch: seal.epoch });
   const { epochs } = fenceOf(env);
   const end = (): void => {
     ended = true;

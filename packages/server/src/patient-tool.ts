@@ -3,10 +3,12 @@ import { HmcpError } from '@hmcp/core';
 import { currentScope, type Outbound } from '@hmcp/core/request-scope';
 import type { McpServer } from '@modelcontextprotocol/server';
 import type * as z from 'zod';
-import { environmentOf } from './admitted.js';
+import { environmentOf, type SealedSession, sessionOf } from './admitted.js';
 import { effectsOf, permitForCall } from './effects.js';
 import { type FhirClient, scopedFhir } from './fhir.js';
+import { listedSchema } from './listed-schema.js';
 import { declarationsOf } from './operations.js';
+import { repeatedInText } from './structured-text.js';
 
 /** What a handler of a patient tool is given besides its arguments. It names no patient: calls are bound already. */
 export interface PatientToolContext {
@@ -27,6 +29,11 @@ export interface PatientToolContext {
    * @see protocol section 6, "effects"
    */
   effect<T>(key: string, fn: () => Promise<T>): Promise<T>;
+  /**
+   * The manager's name of the session and its epoch, as participants are asked about them: what to keep unsaved work under.
+   * `undefined` in a request that no manager sealed.
+   */
+  readonly session: SealedSession | undefined;
   /** Aborts when the request ends, is cancelled, or its token expires. */
   readonly signal: AbortSignal;
 }
@@ -43,7 +50,7 @@ export function patientTool<I extends z.ZodObject, O extends z.ZodType>(
   declarationsOf(server.server).declareTool(contract.name, contract);
   server.registerTool(
     contract.name,
-    { description: contract.description, inputSchema: contract.input as z.ZodObject },
+    { description: contract.description, inputSchema: listedSchema(contract.input) },
     async (args: unknown) => {
       const scope = currentScope();
       const env = scope && environmentOf(scope);
@@ -63,12 +70,14 @@ export function patientTool<I extends z.ZodObject, O extends z.ZodType>(
           return scope.run(() => outbound.call(peer, tool, input, permit === undefined ? options : { ...options, permit }));
         },
         effect: (key, fn) => effectsOf(scope).run(key, fn),
-        signal: scope.signal,
+        session: sessionOf(scope),
+        get signal() {
+          return scope.signal;
+        },
       });
       // Said here already: a copy made on the way out would hide whose object it was.
       if (scope.holdsForeign(value)) throw refuse(40903, 'result', 'the result holds an object of another request');
-      const structuredContent = value as Record<string, unknown>;
-      return { content: [{ type: 'text' as const, text: JSON.stringify(structuredContent) }], structuredContent };
+      return repeatedInText(value as Record<string, unknown>);
     },
   );
 }

@@ -4,7 +4,7 @@ import { decodeJwt, SignJWT } from 'jose';
 import { describe, expect, test } from 'vitest';
 import { fenceOf } from '../src/fence.js';
 import { guardTransport } from '../src/guard.js';
-import { serve } from '../src/index.js';
+import { type PatientToolContext, serve } from '../src/index.js';
 import { Declarations } from '../src/operations.js';
 import { held } from './support/labs.js';
 import { facts, MANAGER, PK, SID, sealed, signer, trusted, ward } from './support/ward.js';
@@ -30,6 +30,19 @@ describe('a request inside a session', () => {
     expect((result?._meta as Record<string, object>)[META.context]).not.toHaveProperty('pkScope');
     expect(w.audit.records).toMatchObject([{ event: 'request.served', sid: SID, epoch: 1, pk: PK, contextMethod: 'claim' }]);
     expect(w.audit.last).not.toHaveProperty('pkScope');
+    await w.handler.close();
+  });
+
+  test('tells its handler the session; one without a seal has none', async () => {
+    const known: unknown[] = [];
+    const read = ({ session }: PatientToolContext) => {
+      known.push(session);
+      return [];
+    };
+    const w = await ward({ read });
+    await w.call('read');
+    await w.call('read', { token: w.token(), meta: envelope(ANN) });
+    expect(known).toEqual([{ sid: SID, epoch: 1 }, undefined]);
     await w.handler.close();
   });
 

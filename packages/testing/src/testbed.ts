@@ -23,7 +23,7 @@ import {
 import { createFhirServer } from '@hmcp/clinic';
 import { type ContextStore, createContextManager, memoryStore } from '@hmcp/context-manager';
 import { type AuditRecord, type AuditSink, MANAGER_SCOPES, type PatientTool } from '@hmcp/core';
-import type { AgentDefinition } from '@hmcp/server';
+import type { AgentEnv, HmcpHandler } from '@hmcp/server';
 import { AgentProcess, type Running } from './agent-process.js';
 import { canariesOf } from './canaries.js';
 import { doublesOf } from './double.js';
@@ -52,9 +52,15 @@ const PATIENT_SCOPE = 'patient/*.cruds patient/hmcp:read patient/hmcp:write';
 
 const urlOf = (name: string) => `https://${name}.testbed.example/mcp`;
 
+/** What is served under a name: an agent of `defineAgent`, or a server of one's own behind `createProtection`'s `fetch`. */
+export interface ServedAgent {
+  readonly name: string;
+  create(env: AgentEnv): Pick<HmcpHandler, 'fetch'> & Partial<Pick<HmcpHandler, 'undeclared' | 'close'>>;
+}
+
 /** An agent with what it brings to sessions; an effector causes effects. */
 export interface TestbedAgent extends Pick<ParticipationOptions, 'prepare' | 'drain' | 'purge'> {
-  readonly agent: AgentDefinition;
+  readonly agent: ServedAgent;
   /** @default "reader" */
   readonly role?: ParticipationOptions['role'] | undefined;
 }
@@ -62,7 +68,7 @@ export interface TestbedAgent extends Pick<ParticipationOptions, 'prepare' | 'dr
 /** What a testbed is made of. */
 export interface TestbedOptions {
   /** Each is served under its name, may call every other one, and is named in every session. */
-  readonly agents: readonly (AgentDefinition | TestbedAgent)[];
+  readonly agents: readonly (ServedAgent | TestbedAgent)[];
   /** Whose charts there are: of those this package ships, or made by `personFrom`. @default all shipped ones */
   readonly people?: readonly TestPerson[] | undefined;
   /** Scope of the person's launches, beside what sessions need. @default everything about one patient */
@@ -282,7 +288,7 @@ export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
         async close() {
           await participation.close();
           await agent.close();
-          await handler.close();
+          await handler.close?.();
         },
       };
     };

@@ -1,0 +1,40 @@
+import { createInterface } from 'node:readline/promises';
+import { openSession, type SwitchAnswer, type SwitchDialog } from '@hmcp/agent';
+import { getLabs, writeNote } from './contracts.js';
+import { deskOf, leave, manager, openBrowser, peer, smart } from './desk.js';
+
+const scope =
+  'launch/patient patient/Patient.r patient/Observation.rs patient/hmcp:write hmcp:context.switch hmcp:context.participate';
+const launch = (patient: number) => smart.authorize({ launch: 'patient', scope, open: (url) => openBrowser(url, patient) });
+
+const desk = deskOf(peer('old-labs'), peer('notes')); // all it may call about a patient
+// `manager` makes it a session that others know of; without it, it lives in this process.
+const session = await openSession({ agent: desk, grant: await launch(0), manager, participants: ['notes'] });
+await show();
+await session.call('notes', writeNote, { text: 'potassium: repeat on Monday' }); // an effect, not yet saved
+
+const outcome = await session.switchPatient({ authorize: () => launch(1), confirm: askThePerson });
+if (outcome.result === 'committed') console.log(`the next patient; ${outcome.saved} saved, ${outcome.lost} lost`);
+else console.log(`still on the first patient, nothing lost: ${outcome.reason}`);
+await show();
+
+await session.close();
+await leave(desk);
+
+async function show(): Promise<void> {
+  const { results } = await session.call('old-labs', getLabs, { test: 'Potassium' });
+  console.log(`epoch ${session.epoch}: potassium ${results.map(({ value }) => value)}`);
+}
+
+/** Reaches the person, who reads the chart of the next patient; a model never sees it. */
+async function askThePerson({ message, fields }: SwitchDialog): Promise<SwitchAnswer> {
+  const terminal = createInterface({ input: process.stdin, output: process.stdout });
+  console.log(message);
+  const answer: Record<string, string | boolean> = {};
+  for (const { name, title, kind } of fields) {
+    const typed = await terminal.question(`${title}: `);
+    answer[name] = kind === 'yes-no' ? typed === 'yes' : typed;
+  }
+  terminal.close();
+  return answer;
+}
