@@ -6,6 +6,8 @@ export const SHORTEST = 5;
 /** Elements whose values tell one person from all others. Codes, units and names of drugs are everybody's. */
 export const TELLING: ReadonlySet<string> = new Set(['id', 'value', 'given', 'family', 'line', 'birthDate']);
 
+const DECIMAL = /^-?\d+\.\d+$/;
+
 /** Finds whose values stand in a text. */
 export interface Canaries {
   /** Everybody of whom the text holds a value that only they have. */
@@ -60,5 +62,3 @@ export function bounded(texts: readonly string[]): string {
     ...(words.length === 0 ? [] : [`(?<![0-9A-Za-z]|[0-9]\\.)(?:${oneOf(words)})(?![0-9A-Za-z])`]),
   ].join('|');
 }
-
-const DECIMAL = /^-?\d+\.\d+$/;
