@@ -17,7 +17,7 @@ export const ALLOWED: Readonly<Record<string, { readonly ours: readonly string[]
   core: { ours: [], others: ['zod'] },
   auth: { ours: ['core'], others: ['jose', 'zod'] },
   audit: { ours: ['core'], others: ['pino', 'zod'] },
-  server: { ours: ['core', 'auth'], others: ['@modelcontextprotocol/node', '@modelcontextprotocol/server', 'zod'] },
+  server: { ours: ['core', 'auth'], others: ['@modelcontextprotocol/server', 'zod'] },
   agent: { ours: ['core', 'auth'], others: ['@modelcontextprotocol/client', 'eventemitter3', 'zod'] },
   'context-manager': {
     ours: ['core', 'auth', 'audit', 'server'],

@@ -72,6 +72,8 @@ const MEMBERS: Readonly<Record<keyof AuditRecord | keyof SinkFacts, (value: unkn
   sha256: text(64),
 };
 
+const SERIALIZERS = Object.entries(MEMBERS) as readonly (readonly [keyof typeof MEMBERS, (value: unknown) => unknown])[];
+
 const REQUIRED = ['event', 'outcome', 'by'] as const;
 
 /**
@@ -80,8 +82,8 @@ const REQUIRED = ['event', 'outcome', 'by'] as const;
  */
 export function serializeRecord(record: AuditRecord & SinkFacts): string {
   const parts: string[] = [];
-  for (const [name, serialize] of Object.entries(MEMBERS)) {
-    const value = record[name as keyof typeof MEMBERS];
+  for (const [name, serialize] of SERIALIZERS) {
+    const value = record[name];
     if (value === undefined) continue;
     try {
       parts.push(`"${name}":${JSON.stringify(serialize(value))}`);

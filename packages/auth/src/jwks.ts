@@ -11,6 +11,8 @@ const FAILURE_PAUSE_MS = 1000;
 
 /** The public keys of one issuer. */
 export interface KeySet {
+  /** Rises whenever the keys were read anew: what an earlier set verified must be verified again. */
+  readonly edition: number;
   /**
    * The one key the header's `kid` and `alg` select. `jwk`, `jku`, `x5c` and `x5u` of the header are never looked at.
    * @throws {TokenError} no such key, or several
@@ -22,7 +24,7 @@ export interface KeySet {
 /** Keys handed over by configuration. */
 export function fixedKeySet(jwks: JSONWebKeySet): KeySet {
   const local = createLocalJWKSet(jwks);
-  return { find: (header) => select(local, header) };
+  return { edition: 0, find: (header) => select(local, header) };
 }
 
 /**
@@ -40,6 +42,7 @@ export function remoteKeySet(options: {
   let attemptedAt = Number.NEGATIVE_INFINITY;
   let failedAt = Number.NEGATIVE_INFINITY;
   let pending: Promise<void> | undefined;
+  let edition = 0;
 
   const load = (): Promise<void> => {
     if (pending !== undefined) return pending;
@@ -52,6 +55,7 @@ export function remoteKeySet(options: {
         if (answer.status !== 200) throw new AuthorityUnavailable('keys unavailable');
         local = createLocalJWKSet(answer.body as JSONWebKeySet);
         fetchedAt = options.now();
+        edition += 1;
       } catch (error) {
         failedAt = options.now();
         throw error instanceof AuthorityUnavailable ? error : new AuthorityUnavailable('keys or metadata not usable');
@@ -69,6 +73,9 @@ export function remoteKeySet(options: {
   };
 
   return {
+    get edition() {
+      return edition;
+    },
     find: async (header) => {
       try {
         return await select(await fresh(), header);

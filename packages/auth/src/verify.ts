@@ -66,9 +66,16 @@ interface Verified {
   readonly notBefore: number | undefined;
 }
 
+/** A verified token, and the keys that it was verified with. */
+interface Remembered extends Verified {
+  readonly keys: KeySet;
+  readonly edition: number;
+}
+
 /**
  * A verifier of JWT access tokens (RFC 9068). Opaque tokens and tokens bound to a key (`cnf`) are refused.
- * A verified token is remembered by its SHA-256 for at most 60 s and never past `exp`; its times are checked on every use.
+ * A verified token is remembered by its SHA-256 for at most 60 s, never past `exp`, and only while the keys of its issuer are those it
+ * was verified with; its times are checked on every use.
  * @throws {TypeError} naming the option that is not usable
  * @see protocol section 2.1
  */
@@ -82,7 +89,7 @@ export function createTokenVerifier(options: TokenVerifierOptions): TokenVerifie
   const leeway = seconds(options.leewaySeconds ?? 30, 0, 60, 'leewaySeconds');
   const maxAge = seconds(options.maxTokenAgeSeconds ?? 3600, 1, 43_200, 'maxTokenAgeSeconds');
   const issuers = readIssuers(options, now);
-  const cache = new BoundedCache<Verified>(CACHE_ENTRIES);
+  const cache = new BoundedCache<Remembered>(CACHE_ENTRIES);
 
   const checkTimes = ({ token, notBefore }: Verified): VerifiedToken => {
     const at = Math.floor(now() / 1000);
@@ -97,18 +104,20 @@ export function createTokenVerifier(options: TokenVerifierOptions): TokenVerifie
     if (typeof accessToken !== 'string' || accessToken.length > MAX_TOKEN_BYTES) refuse('size');
     const key = await fingerprint(accessToken);
     const known = cache.get(key, now());
-    if (known !== undefined) return checkTimes(known);
+    if (known !== undefined && known.edition === known.keys.edition) return checkTimes(known);
 
     const header = readHeader(accessToken, algorithms);
     const trusted = issuers.get(unverifiedIssuer(accessToken)) ?? refuse('unknown issuer');
-    const signer = await trusted.keys.find(header);
+    const { keys } = trusted;
+    const signer = await keys.find(header);
+    const { edition } = keys;
     const payload = await compactVerify(accessToken, signer, { algorithms: [...algorithms] }).then(
       (result) => result.payload,
       () => refuse('signature'),
     );
     const verified = readClaims(payload, resource, trusted.entries);
     checkTimes(verified);
-    cache.set(key, verified, Math.min(verified.token.expiresAt * 1000, now() + CACHE_MS));
+    cache.set(key, { ...verified, keys, edition }, Math.min(verified.token.expiresAt * 1000, now() + CACHE_MS));
     return verified.token;
   };
   return { resource, verify };

@@ -373,6 +373,34 @@ describe('time', () => {
     time.advance(1);
     expect(await labs.verify(sent)).not.toBe(first);
   });
+
+  it('remembers a token only while the issuer’s keys are those it was verified with', async () => {
+    const labs = verifier();
+    const sent = await mint(issuer);
+    await labs.verify(sent);
+    const next = await signingKey('k2');
+    issuer.jwks.keys.splice(0, 1, next.publicJwk);
+    time.advance(31);
+    await labs.verify(await mint(issuer, { key: next })); // an unknown key: they are read anew
+    expect(await refusal(labs.verify(sent))).toBe('unknown key');
+  });
+
+  it.each([
+    [
+      'with the signature of another',
+      async (sent: string) =>
+        `${sent.slice(0, sent.lastIndexOf('.'))}.${(await mint(issuer, { claims: { jti: 'j2' } })).split('.')[2]}`,
+    ],
+    ['with no signature', async (sent: string) => `${sent.slice(0, sent.lastIndexOf('.'))}.`],
+    ['with a byte more', async (sent: string) => `${sent}A`],
+    ['signed by somebody else', async () => mint(issuer, { key: await signingKey('k1') })],
+  ])('does not take a remembered payload %s', async (_, forge) => {
+    const labs = verifier();
+    const sent = await mint(issuer);
+    await labs.verify(sent);
+    expect(await refusal(labs.verify(await forge(sent)))).toMatch(/^(signature|not a signed JWT)$/);
+    await expect(labs.verify(sent)).resolves.toBeDefined();
+  });
 });
 
 describe('keys of the issuer', () => {

@@ -70,6 +70,8 @@ const MAX_DEPTH = 40;
 const MAX_BUNDLES = 2;
 const MAX_NODES = 2_000_000;
 const SHORTEST_MENTION = 'Patient/'.length;
+/** The shortest text that is more than a value; every way to mention somebody is longer. */
+const SHORTEST_LOOK = '?_has='.length;
 /** Strings without any of these can name nobody: most strings are done after one test. */
 const WORTH_A_LOOK = /[?%]|[Pp]atient|resourceType|xmlns=|^\s*[{[]/;
 const FHIR_IN_TEXT = /\bresourceType\\*["']?\s*:|xmlns=\\*["']http:\/\/hl7\.org\/fhir\\*["']/;
@@ -145,13 +147,13 @@ class Walk {
   #nodes = 0;
 
   constructor({ patient, sourceBase, identifiers, declared }: CompartmentOptions) {
-    const base = normalBase(patient.fhirServer);
+    const base = knownBase(patient.fhirServer);
     this.#own = { base, id: patient.patient, identifiers: new Set(identifiers) };
     this.#patient = patient;
     this.#declared = declared === true;
     this.top = {
       own: this.#own,
-      base: sourceBase === patient.fhirServer ? base : normalBase(sourceBase),
+      base: sourceBase === patient.fhirServer ? base : knownBase(sourceBase),
       contained: undefined,
       entries: undefined,
       rule: undefined,
@@ -178,7 +180,7 @@ class Walk {
     this.#nodes += 1;
     if (this.#nodes > MAX_NODES) throw new Withheld('too large');
     if (typeof value === 'object') {
-      if (Array.isArray(value)) for (const item of value) this.visit(item, depth + 1, place);
+      if (Array.isArray(value)) this.#visitList(value, depth, place);
       else this.#visitObject(value as Json, depth, place);
       return;
     }
@@ -187,19 +189,26 @@ class Walk {
     else if (typeof value !== 'number' && typeof value !== 'boolean') throw new Withheld('not JSON');
   }
 
+  #visitList(list: readonly unknown[], depth: number, place: Place): void {
+    if ('toJSON' in list) throw new Withheld('not JSON');
+    for (const item of list) this.visit(item, depth + 1, place);
+  }
+
   #visitObject(object: Json, depth: number, place: Place): void {
-    if (typeof object.toJSON === 'function') throw new Withheld('not JSON');
-    if (Object.hasOwn(object, 'resourceType')) this.#visitResource(object, depth, place);
+    if (typeof object.toJSON === 'function' || isBoxed(object)) throw new Withheld('not JSON');
+    const keys = Object.keys(object);
+    const told = telling(keys);
+    if (told === 'resource') this.#visitResource(object, depth, place);
     else {
-      const resolved = this.#checkReference(object, place);
+      const resolved = told === 'reference' && this.#checkReference(object, place);
       if (typeof object.data === 'string' && !Object.hasOwn(object, 'origin') && place.rule) this.#attachments += 1;
-      this.#visitMembers(object, depth, place, resolved ? 'reference' : undefined);
+      this.#visitMembers(object, keys, depth, place, resolved ? 'reference' : undefined);
     }
   }
 
   /** Keys are looked at too: `{ "Patient/B7": … }` names somebody as well. */
-  #visitMembers(object: Json, depth: number, place: Place, done?: string): void {
-    for (const key of Object.keys(object)) {
+  #visitMembers(object: Json, keys: readonly string[], depth: number, place: Place, done?: string): void {
+    for (const key of keys) {
       if (key.length > SHORTEST_MENTION && /[/%?{[]/.test(key)) this.#visitString(key, depth, place);
       if (key !== done) this.visit(object[key], depth + 1, place);
     }
@@ -216,7 +225,7 @@ class Walk {
     if (rule.is === 'bundle') this.#visitBundle(resource, depth, inside);
     else {
       this.#checkAnchor(resource, rule, inside);
-      this.#visitMembers(resource, depth, inside);
+      this.#visitMembers(resource, Object.keys(resource), depth, inside);
     }
   }
 
@@ -270,7 +279,7 @@ class Walk {
       entries.set(entry.fullUrl, entry.resource);
     }
     const inside: Place = { ...place, entries, contained: undefined, bundles: place.bundles + 1 };
-    this.#visitMembers(bundle, depth, inside, 'entry');
+    this.#visitMembers(bundle, Object.keys(bundle), depth, inside, 'entry');
     for (const entry of list as readonly Json[]) this.#visitEntry(entry, depth + 2, inside);
   }
 
@@ -297,13 +306,42 @@ class Walk {
   }
 
   #visitString(text: string, depth: number, place: Place): void {
-    if (!WORTH_A_LOOK.test(text)) return;
+    if (text.length < SHORTEST_LOOK || !WORTH_A_LOOK.test(text)) return;
     const parsed = /^\s*[{[]/.test(text) ? parseStrictJson(text) : undefined;
     if (parsed?.ok) this.visit(parsed.value, depth + 1, place);
     else if (parsed?.reason === 'duplicate key') throw new Withheld('duplicate key');
     else if (FHIR_IN_TEXT.test(text)) throw new Withheld('FHIR in free text');
     else this.#admit(mentionedPatient(text, place), place, text);
   }
+}
+
+/** Bases are configured, so there are few; each part of every answer is checked against one. */
+const bases = new Map<string, string | undefined>();
+
+function knownBase(url: string | undefined): string | undefined {
+  if (url === undefined) return undefined;
+  if (!bases.has(url)) {
+    if (bases.size >= 64) bases.clear();
+    bases.set(url, normalBase(url));
+  }
+  return bases.get(url);
+}
+
+/** Whether an object is a resource, or can be a Reference, by the names of its members. */
+function telling(keys: readonly string[]): 'resource' | 'reference' | undefined {
+  let told: 'reference' | undefined;
+  for (const key of keys) {
+    if (key === 'resourceType') return 'resource';
+    if (key === 'reference' || key === '_reference' || key === 'identifier') told = 'reference';
+  }
+  return told;
+}
+
+/** What JSON.stringify writes as the text or number inside, which nothing here would look at. */
+function isBoxed(object: object): boolean {
+  const prototype: unknown = Object.getPrototypeOf(object);
+  if (prototype === Object.prototype || prototype === null) return false;
+  return object instanceof String || object instanceof Number || object instanceof Boolean || object instanceof BigInt;
 }
 
 /** A Reference: it has `reference` (or the extension of one), or one `identifier` that is no list. */

@@ -227,9 +227,26 @@ function checkScope({ token, operation, method }: DecisionFacts): Refusal | unde
   }
   if (operation === undefined)
     return { kind: 'context', code: 40303, check: 'operation', reason: 'the operation declares no scope' };
-  const required = parseScopes(operation.scope);
-  if (satisfies(token.scopes, required, token)) return undefined;
+  if (isSatisfied(token, operation)) return undefined;
   return { kind: 'scope', scope: operation.scope, check: 'scope', reason: 'the token lacks a scope of this operation' };
+}
+
+const satisfied = new WeakMap<VerifiedToken, Map<string, boolean>>();
+
+/** Whether a token has the scopes of an operation: worked out once for a token that can no longer change. */
+function isSatisfied(token: VerifiedToken, { scope }: Operation): boolean {
+  if (!Object.isFrozen(token) || !Object.isFrozen(token.scopes)) return satisfies(token.scopes, parseScopes(scope), token);
+  let ofToken = satisfied.get(token);
+  if (ofToken === undefined) {
+    ofToken = new Map();
+    satisfied.set(token, ofToken);
+  }
+  let found = ofToken.get(scope);
+  if (found === undefined) {
+    found = satisfies(token.scopes, parseScopes(scope), token);
+    ofToken.set(scope, found); // scopes of declarations: as many as a server has operations
+  }
+  return found;
 }
 
 function grantsRead(scope: Scope): boolean {

@@ -29,7 +29,7 @@ export interface ScopeFacts {
   readonly signal?: AbortSignal | undefined;
 }
 
-const storage = new AsyncLocalStorage<RequestScope>();
+const storage = new AsyncLocalStorage<RequestScope | undefined>();
 const owners = new WeakMap<object, RequestScope>();
 
 /**
@@ -42,17 +42,28 @@ export class RequestScope {
   /** Refusals of downstream hops met while serving; the guard answers with the first one. */
   readonly refusals: HmcpError[] = [];
   #closed = false;
-  readonly #controller = new AbortController();
+  /** Made for whoever asks first: many requests never do. */
+  #controller: AbortController | undefined;
+  #callerGone: (() => void) | undefined;
+  #reason: unknown;
 
   constructor(facts: ScopeFacts) {
     this.facts = facts;
     const { signal } = facts;
-    if (signal?.aborted) this.#end(signal.reason);
-    else signal?.addEventListener('abort', () => this.#end(signal.reason), { once: true, signal: this.signal });
+    if (signal === undefined) return;
+    if (signal.aborted) this.#end(() => signal.reason);
+    else {
+      this.#callerGone = () => this.#end(() => signal.reason);
+      signal.addEventListener('abort', this.#callerGone, { once: true });
+    }
   }
 
   /** Aborts when the request ends: released, refused, cancelled or its token expired. */
   get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.#closed) this.#controller.abort(this.#reason ?? ended());
+    }
     return this.#controller.signal;
   }
 
@@ -68,13 +79,16 @@ export class RequestScope {
 
   /** Ends the scope. Idempotent. */
   close(): void {
-    this.#end(new DOMException('the request this work belonged to has ended', 'AbortError'));
+    this.#end(undefined);
   }
 
-  #end(reason: unknown): void {
+  /** @param because the caller's own reason, when it was the caller who ended it */
+  #end(because: (() => unknown) | undefined): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#controller.abort(reason);
+    if (this.#callerGone !== undefined) this.facts.signal?.removeEventListener('abort', this.#callerGone);
+    this.#reason = because?.();
+    this.#controller?.abort(this.#reason ?? ended());
   }
 
   /** @throws {HmcpError} 40901 when the scope has ended: work that outlives its request makes no calls */
@@ -112,6 +126,10 @@ export class RequestScope {
   }
 }
 
+function ended(): DOMException {
+  return new DOMException('the request this work belonged to has ended', 'AbortError');
+}
+
 /** The scope of the request this code runs for; `undefined` outside any. */
 export function currentScope(): RequestScope | undefined {
   return storage.getStore();
@@ -119,7 +137,7 @@ export function currentScope(): RequestScope | undefined {
 
 /** Runs `fn` outside every scope: for work that belongs to the process, such as fetching keys. */
 export function outsideScope<T>(fn: () => T): T {
-  return storage.exit(fn);
+  return storage.run(undefined, fn); // `exit` takes the hooks of the whole process off and puts them on again
 }
 
 /**
@@ -147,8 +165,35 @@ export interface Outbound {
   ): Promise<z.output<O>>;
 }
 
-/** Visits every object inside `value` that `enters` admits, once; stops and returns true when `found` says so. */
+/** Beyond this depth or number a value is no plain tree of JSON: it may hold itself, or one part in many places. */
+const TREE_DEPTH = 200;
+const TREE_OBJECTS = 100_000;
+
+/** Visits every object inside `value` that `enters` admits; stops and returns true when `found` says so. */
 function walkObjects(value: unknown, enters: (object: object) => boolean, found: (object: object) => boolean): boolean {
+  return walkTree(value, enters, found) ?? walkGraph(value, enters, found);
+}
+
+/** Remembers nothing, and so is quick; `undefined` when that would not do. */
+function walkTree(value: unknown, enters: (object: object) => boolean, found: (object: object) => boolean): boolean | undefined {
+  let left = TREE_OBJECTS;
+  const visit = (object: object, depth: number): boolean | undefined => {
+    if (!enters(object)) return false;
+    left -= 1;
+    if (depth > TREE_DEPTH || left < 0 || object instanceof Map || object instanceof Set) return undefined;
+    if (found(object)) return true;
+    for (const inner of Array.isArray(object) ? object : Object.values(object)) {
+      if (typeof inner !== 'object' || inner === null) continue;
+      const verdict = visit(inner, depth + 1);
+      if (verdict !== false) return verdict;
+    }
+    return false;
+  };
+  return typeof value === 'object' && value !== null ? visit(value, 0) : false;
+}
+
+/** The same of anything: each object once. */
+function walkGraph(value: unknown, enters: (object: object) => boolean, found: (object: object) => boolean): boolean {
   const seen = new Set<object>();
   const queue: unknown[] = [value];
   while (queue.length > 0) {

@@ -18,6 +18,9 @@ export interface ResultExpectation {
   readonly described?: 'structuredContent' | 'members' | 'nothing' | undefined;
 }
 
+/** Verdict on what was judged elsewhere in the same result. */
+const NOTHING: ResultVerdict = { inside: true, types: {}, resources: 0, unverifiable: 0 };
+
 type Json = Readonly<Record<string, unknown>>;
 
 /** Members of results that the SDK itself gives a shape; nothing of a patient fits in. */
@@ -33,7 +36,12 @@ const FRAME: ReadonlySet<string> = new Set(['isError', 'resultType', 'ttlMs', 'c
 export function checkResult(result: Json, { patient, described = 'nothing' }: ResultExpectation): ResultVerdict {
   const options = { patient, sourceBase: patient.fhirServer };
   const check = (value: unknown, declared = false): ResultVerdict => checkCompartment(value, { ...options, declared });
-  const repeated = result.structuredContent === undefined ? undefined : JSON.stringify(result.structuredContent);
+  let json: { readonly text: string | undefined } | undefined;
+  /** Of `structuredContent`; made when there is a text to compare it with. */
+  const repeated = (): string | undefined => {
+    json ??= { text: result.structuredContent === undefined ? undefined : JSON.stringify(result.structuredContent) };
+    return json.text;
+  };
   return combine(Object.entries(result).flatMap(([key, value]) => membersOf(key, value)));
 
   function membersOf(key: string, value: unknown): readonly ResultVerdict[] {
@@ -58,15 +66,17 @@ export function checkResult(result: Json, { patient, described = 'nothing' }: Re
   }
 
   function textVerdict(text: string): ResultVerdict {
+    // What it repeats is checked as `structuredContent`, and its own bytes are JSON.stringify's: nothing in it can be read otherwise.
+    if (text === repeated()) return NOTHING;
     const verdict = checkText(text, options);
-    return verdict.inside && repeated !== undefined && repeats(text)
+    return verdict.inside && repeated() !== undefined && repeats(text)
       ? { ...verdict, types: {}, resources: 0, unverifiable: 0 }
       : verdict;
   }
 
   function repeats(text: string): boolean {
     try {
-      return text === repeated || JSON.stringify(JSON.parse(text)) === repeated;
+      return JSON.stringify(JSON.parse(text)) === repeated();
     } catch {
       return false;
     }

@@ -1,5 +1,7 @@
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { AccessTokenClaims, FhirId, keyedHash, PatientContext, patientKey, SealClaims, samePatient } from '../src/index.js';
+import { webKeyedHash } from '../src/patient-context.js';
 
 const token = {
   iss: 'https://as.example',
@@ -120,6 +122,17 @@ describe('patient identity', () => {
     expect(await patientKey('i-2', { fhirServer: 'https://ehr.example/r4', patient: 'A1' })).not.toBe(key);
     expect(await keyedHash('k', 'u-17')).toMatch(/^[A-Za-z0-9_-]{43}$/);
     await expect(keyedHash('', 'u-17')).rejects.toThrow();
+    await expect(keyedHash(new Uint8Array(), 'u-17')).rejects.toThrow();
+  });
+
+  it('is the same where there is Web Crypto only', async () => {
+    const key = fc.oneof(fc.string({ minLength: 1, unit: 'binary' }), fc.uint8Array({ minLength: 1, maxLength: 200 }));
+    await fc.assert(
+      fc.asyncProperty(key, fc.string({ unit: 'binary' }), async (secret, text) => {
+        expect(await keyedHash(secret, text)).toBe(await webKeyedHash(secret, text));
+      }),
+      { numRuns: 50 },
+    );
   });
 
   it.each([

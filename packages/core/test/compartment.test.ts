@@ -445,6 +445,19 @@ const CASES: Case[] = [
   { says: 'a function', value: { f: () => 1 }, inside: false },
   { says: 'a bigint', value: 1n, inside: false },
   { says: 'an object that rewrites itself', value: { toJSON: () => patient('B7') }, inside: false },
+  { says: 'a list that rewrites itself', value: [Object.assign([], { toJSON: () => patient('B7') })], inside: false },
+  { says: 'a boxed string', value: { note: Object('Patient/B7') }, inside: false },
+  { says: 'a boxed number', value: { note: Object(7) }, inside: false },
+  {
+    says: 'an instance with members of its own',
+    value: new (class Row {
+      readonly value = 7;
+    })(),
+    inside: true,
+  },
+  { says: 'the shortest mention', value: 'Patient/B', inside: false },
+  { says: 'the shortest query', value: '?_has=', inside: false },
+  { says: 'texts too short to name anybody', value: { a: '?', b: '%50', c: '[]', d: '{' }, inside: true },
   {
     says: 'an anchor from a prototype',
     value: Object.assign(Object.create({ subject: { reference: 'Patient/A1' } }), { resourceType: 'Observation' }),
@@ -486,6 +499,22 @@ const wrong = (check: Check) =>
   CASES.filter(({ value, options, inside }) => check(value, { ...OPTIONS, ...options }).inside !== inside);
 
 describe('checkCompartment', () => {
+  it('keeps no base for another, however many there are', () => {
+    for (let round = 0; round < 2; round += 1) {
+      for (let server = 0; server < 100; server += 1) {
+        const fhirServer = `https://ehr-${server}.example/r4`;
+        const own = { reference: `${fhirServer}/Patient/A1` };
+        const next = { reference: `https://ehr-${server + 1}.example/r4/Patient/A1` };
+        const of = (subject: object) =>
+          checkCompartment(
+            { resourceType: 'Observation', subject },
+            { patient: { fhirServer, patient: 'A1' }, sourceBase: fhirServer },
+          );
+        expect([of(own).inside, of(next).inside]).toEqual([true, false]);
+      }
+    }
+  });
+
   const titled = (inside: boolean) => CASES.filter((one) => one.inside === inside).map((one) => [one.says, one] as const);
   it.each(titled(true))('admits %s', (_says, { value, options }) => {
     expect(checked(value, options)).toMatchObject({ inside: true });

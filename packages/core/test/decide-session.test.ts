@@ -69,6 +69,41 @@ const facts = (more: Partial<DecisionFacts> = {}): DecisionFacts => ({
   ...more,
 });
 
+describe('the scopes of a token that cannot change', () => {
+  const plain = (more: Partial<DecisionFacts>) => coded(decide(facts({ params: {}, seal: undefined, managers: [], ...more })));
+  const frozen = (scope: string) => {
+    const made = token({ scope, sid: undefined });
+    Object.freeze(made.scopes);
+    return Object.freeze(made);
+  };
+
+  test.each([
+    ['of another operation', { scope: 'patient/Condition.rs' }],
+    ['wider than the one before', { scope: 'patient/Observation.cruds' }],
+    ['that nobody can satisfy', { scope: '' }],
+    ['of two members', { scope: 'patient/Observation.rs patient/Condition.rs' }],
+  ])('do not grant one %s because they granted one before', (_, operation) => {
+    const one = frozen('patient/Observation.rs');
+    for (let time = 0; time < 2; time += 1) {
+      expect(plain({ token: one, operation: { scope: 'patient/Observation.rs' } })).toBe('serve');
+      expect(plain({ token: one, operation })).not.toBe('serve');
+    }
+  });
+
+  test('are asked of each token by itself', () => {
+    const operation = { scope: 'patient/Observation.rs' };
+    expect(plain({ token: frozen('patient/Observation.rs'), operation })).toBe('serve');
+    expect(plain({ token: frozen('patient/Condition.rs'), operation })).not.toBe('serve');
+  });
+
+  test('are asked again of one that can', () => {
+    const operation = { scope: 'patient/Observation.rs' };
+    const changing = { ...token({ scope: 'patient/Observation.rs', sid: undefined }) };
+    expect(plain({ token: changing, operation })).toBe('serve');
+    expect(plain({ token: Object.assign(changing, { scopes: [] }), operation })).not.toBe('serve');
+  });
+});
+
 const coded = (decision: Decision) =>
   decision.verdict !== 'refuse'
     ? decision.verdict

@@ -25,6 +25,14 @@ async function read(): Promise<{ patient: string | undefined; rows: { value: num
   return scope ? scope.tag(answer) : answer;
 }
 
+/** A value that holds itself before it holds the row. */
+function circle(row: object): object {
+  const value: Record<string, unknown> = {};
+  value.self = value;
+  value.rows = [row];
+  return value;
+}
+
 describe('a request scope', () => {
   it('is found through every await, and nowhere else', async () => {
     const [ann, bo] = [open('A1'), open('B7')];
@@ -62,6 +70,57 @@ describe('a request scope', () => {
       code: 40901,
       data: { by: LABS, hop: 2, check: 'epoch', intent: 'intent-A1', retry: 'after_user' },
     });
+  });
+
+  it('gives an aborted signal to whoever asks for it first after the end', () => {
+    const scope = open('A1');
+    scope.close();
+    expect(scope.signal.aborted).toBe(true);
+    expect(scope.signal.reason).toMatchObject({ name: 'AbortError' });
+    expect(scope.signal).toBe(scope.signal);
+  });
+
+  it.each(['before', 'after'] as const)('ends with its caller for the caller’s reason, asked %s', (when) => {
+    const caller = new AbortController();
+    const scope = open('A1', { signal: caller.signal });
+    const asked = when === 'before' ? scope.signal : undefined;
+    caller.abort('gone');
+    expect([scope.closed, (asked ?? scope.signal).reason]).toEqual([true, 'gone']);
+    expect(open('A1', { signal: caller.signal }).signal.reason).toBe('gone');
+  });
+
+  it('leaves nothing on a caller’s signal once it has ended', () => {
+    const caller = new AbortController();
+    const kept = new Set<unknown>();
+    const { addEventListener, removeEventListener } = caller.signal;
+    caller.signal.addEventListener = (...args: Parameters<typeof addEventListener>) => {
+      kept.add(args[1]);
+      addEventListener.apply(caller.signal, args);
+    };
+    caller.signal.removeEventListener = (...args: Parameters<typeof removeEventListener>) => {
+      kept.delete(args[1]);
+      removeEventListener.apply(caller.signal, args);
+    };
+    const scope = open('A1', { signal: caller.signal });
+    expect(kept.size).toBe(1);
+    scope.close();
+    expect(kept.size).toBe(0);
+  });
+
+  it.each([
+    ['in a circle', circle],
+    ['in a Map', (row: object) => new Map([['rows', [row]]])],
+    ['as a key of a Map', (row: object) => ({ map: new Map([[row, 1]]) })],
+    ['in a Set', (row: object) => [new Set([row])]],
+    ['deeper than any stack', (row: object) => Array.from({ length: 50_000 }).reduce((inner) => ({ inner }), row)],
+    [
+      'in a part that stands in many places',
+      (row: object) => Array.from({ length: 60 }).reduce((inner) => [inner, inner], [row] as unknown),
+    ],
+  ])('finds another request’s object %s', (_, wrap) => {
+    const row = open('B7').tag({ value: 7 });
+    expect(open('A1').holdsForeign(wrap(row))).toBe(true);
+    expect(open('A1').holdsForeign(wrap({ value: 7 }))).toBe(false);
   });
 
   it('names no hop at an orchestrator', () => {

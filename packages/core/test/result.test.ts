@@ -20,6 +20,15 @@ describe('a result of the patient', () => {
     expect(verdict).toEqual({ inside: true, types: { Observation: 1 }, resources: 1, unverifiable: 0 });
   });
 
+  test.each([
+    ['foreign rows', { results: [row('B7')] }],
+    ['a boxed reference', { results: [{ ...row('A1'), note: Object('Patient/B7') }] }],
+    ['a list that rewrites itself', { results: Object.assign([row('A1')], { toJSON: () => [row('B7')] }) }],
+  ])('a text that repeats %s saves them from nothing', (_what, said) => {
+    const repeated = { structuredContent: said, content: [{ type: 'text', text: JSON.stringify(said) }] };
+    expect(check(repeated, 'structuredContent')).toMatchObject({ inside: false });
+  });
+
   test('a text that says something else is counted', () => {
     const verdict = check({ structuredContent, content: [text('Potassium is up.')] }, 'structuredContent');
     expect(verdict).toMatchObject({ inside: true, types: { Observation: 1 }, unverifiable: 1 });

@@ -39,6 +39,8 @@ export interface Admitted {
   readonly progressToken: unknown;
   /** Set once something of the answer has been released ahead of it, with its own record. */
   announced: boolean;
+  /** Takes the whole answer, for as long as nothing was sent ahead of it. */
+  takesWhole: ((answer: string) => void) | undefined;
   /** Ends what belongs to the request. */
   end(): void;
 }

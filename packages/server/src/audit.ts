@@ -10,6 +10,8 @@ import {
   patientKey,
   patientsNamed,
   type SealClaims,
+  samePatient,
+  type VerifiedToken,
 } from '@hmcp/core';
 import type { Inbound } from './admission.js';
 import type { AgentEnv } from './define-agent.js';
@@ -47,14 +49,14 @@ export async function describe(
   seal?: SealClaims,
 ): Promise<RecordBase> {
   const { token, method, params } = inbound;
-  const practitioner = token.fhirUser !== undefined && /\/(Practitioner|PractitionerRole)\//.test(token.fhirUser);
   const tool =
     method === 'tools/call' && inbound.operation !== undefined && typeof params.name === 'string' ? params.name : undefined;
+  const pseudonyms = pseudonymsOf(token, env);
   return {
     by: env.resource,
     hop: token.hop,
     issuer: token.issuer,
-    subject: await keyedHash(env.pseudonymKey, token.subject),
+    subject: await pseudonyms.subject,
     clientId: token.clientId,
     actors: token.actors,
     jti: token.jti,
@@ -65,14 +67,38 @@ export async function describe(
     // A method nobody declared is the caller's text; only names of ours are written down.
     method: methodClass(method) !== 'context' || inbound.operation !== undefined || STANDARD.has(method) ? method : 'undeclared',
     tool,
-    fhirUser:
-      token.fhirUser === undefined
-        ? undefined
-        : practitioner
-          ? token.fhirUser
-          : await keyedHash(env.pseudonymKey, token.fhirUser),
-    ...(context === undefined ? {} : await patientOf(context, env, seal)),
+    fhirUser: await pseudonyms.fhirUser,
+    ...(context === undefined ? {} : await patientOf(context, pseudonyms, env, seal)),
   };
+}
+
+/** How a token's people are written down: the same for every request it comes with, so it is computed once and goes with the token. */
+interface Pseudonyms {
+  readonly subject: Promise<string>;
+  readonly fhirUser: Promise<string | undefined>;
+  /** Of the patient whom the token, or the policy, last named. */
+  patient?: { readonly context: PatientContext; readonly pk: Promise<string> };
+}
+
+const written = new WeakMap<AgentEnv, WeakMap<VerifiedToken, Pseudonyms>>();
+
+function pseudonymsOf(token: VerifiedToken, env: AgentEnv): Pseudonyms {
+  let ofEnv = written.get(env);
+  if (ofEnv === undefined) {
+    ofEnv = new WeakMap();
+    written.set(env, ofEnv);
+  }
+  let found = ofEnv.get(token);
+  if (found === undefined) {
+    const { fhirUser } = token;
+    const practitioner = fhirUser !== undefined && /\/(Practitioner|PractitionerRole)\//.test(fhirUser);
+    found = {
+      subject: keyedHash(env.pseudonymKey, token.subject),
+      fhirUser: fhirUser === undefined || practitioner ? Promise.resolve(fhirUser) : keyedHash(env.pseudonymKey, fhirUser),
+    };
+    ofEnv.set(token, found);
+  }
+  return found;
 }
 
 /** What a refusing check of a request compared, by pseudonym. @see protocol section 8 */
@@ -94,11 +120,14 @@ export async function compared(named: readonly NamedPatient[], env: AgentEnv): P
 
 async function patientOf(
   context: PatientContext,
+  pseudonyms: Pseudonyms,
   env: AgentEnv,
   seal: SealClaims | undefined,
 ): Promise<Pick<RecordBase, 'pk' | 'pkScope'>> {
   if (seal !== undefined) return { pk: seal.pk };
-  return { pk: await patientKey(env.pseudonymKey, context), pkScope: 'local' };
+  if (pseudonyms.patient === undefined || !samePatient(pseudonyms.patient.context, context))
+    pseudonyms.patient = { context, pk: patientKey(env.pseudonymKey, context) };
+  return { pk: await pseudonyms.patient.pk, pkScope: 'local' };
 }
 
 const STANDARD = new Set([

@@ -7,6 +7,7 @@ import type { AgentEnv } from './define-agent.js';
 import { behindGate, type Exchange } from './exchange.js';
 import { auditUnavailable, jsonRpc } from './gate.js';
 import { isJsonObject, type Json } from './message.js';
+import { ownedBody } from './node-exchange.js';
 import type { Declarations } from './operations.js';
 import { scrub } from './wire-error.js';
 
@@ -15,6 +16,10 @@ export const SECRET_HEADERS: readonly string[] = ['authorization', 'proxy-author
 
 /** The request as what stands behind the gate may see it; its body was read. */
 export function withoutSecrets(request: Request): Request {
+  if (ownedBody(request) !== undefined) {
+    for (const name of SECRET_HEADERS) request.headers.delete(name);
+    return request;
+  }
   const headers = new Headers(request.headers);
   for (const name of SECRET_HEADERS) headers.delete(name);
   return new Request(request.url, { method: request.method, headers, signal: request.signal });

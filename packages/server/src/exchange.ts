@@ -14,6 +14,8 @@ export interface Exchange extends Pick<Inbound, 'token' | 'accessToken' | 'heade
   readonly signal?: AbortSignal | undefined;
   /** Set by the guard: the scopes to name in a 403, decided before the first byte is sent. */
   challenge?: string | undefined;
+  /** Set where answers are written by this package: takes the whole answer in the place of what the SDK would make of it. */
+  takesWhole?: ((answer: string) => void) | undefined;
   /** Decisions under way; the gate waits for them before it lets a response begin. */
   readonly deciding: Promise<unknown>[];
 }

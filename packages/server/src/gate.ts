@@ -4,9 +4,12 @@ import { makeDurable } from './audit.js';
 import type { AgentEnv } from './define-agent.js';
 import type { Exchange } from './exchange.js';
 import { isJsonObject, type Json, MAX_BODY_BYTES, metaOf, readMessage } from './message.js';
+import { ownedBody } from './node-exchange.js';
 import { wireError } from './wire-error.js';
 
 const TRACEPARENT = /^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
+
+const UTF_8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /** A request that passed the gate, ready for the MCP handler behind it. */
 export interface Passed {
@@ -185,7 +188,7 @@ export function endStream(response: Response, left: number, over: AbortSignal, e
 }
 
 function strangeHost(request: Request, env: AgentEnv): Fault | undefined {
-  const own = new URL(env.resource);
+  const own = addressOf(env);
   const host = request.headers.get('host') ?? new URL(request.url).host;
   if (host !== own.host) return new Fault(403, 'this host name is not served here', 'header');
   const origin = request.headers.get('origin');
@@ -193,26 +196,45 @@ function strangeHost(request: Request, env: AgentEnv): Fault | undefined {
   return known ? undefined : new Fault(403, 'this origin may not call', 'header');
 }
 
+const addresses = new WeakMap<AgentEnv, URL>();
+
+/** The resource identifier as a URL, read once. */
+function addressOf(env: AgentEnv): URL {
+  let address = addresses.get(env);
+  if (address !== undefined) return address;
+  address = new URL(env.resource);
+  addresses.set(env, address);
+  return address;
+}
+
 async function readBody(request: Request): Promise<Json | Fault> {
   const type = request.headers.get('content-type')?.split(';')[0]?.trim().toLowerCase();
   if (type !== 'application/json') return new Fault(415, 'the body must be application/json', 'size');
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  if (request.body) {
-    for await (const chunk of request.body) {
-      size += chunk.byteLength;
-      if (size > MAX_BODY_BYTES) return new Fault(413, 'the body is too large', 'size');
-      chunks.push(chunk);
-    }
-  }
+  const own = ownedBody(request);
+  const bytes = own?.bytes ?? (await readAll(request));
+  if (bytes.byteLength > MAX_BODY_BYTES) return new Fault(413, 'the body is too large', 'size');
   let text: string;
   try {
-    text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(Buffer.concat(chunks));
+    text = own?.text ?? UTF_8.decode(bytes);
   } catch {
     return new Fault(400, 'Parse error', 'size', -32700);
   }
   const read = readMessage(text);
   return read.ok ? read.message : new Fault(400, read.says, 'size', read.code);
+}
+
+/** A body to its end, or to where it is too large. */
+async function readAll(request: Request): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  if (request.body) {
+    for await (const chunk of request.body) {
+      size += chunk.byteLength;
+      chunks.push(chunk);
+      if (size > MAX_BODY_BYTES) break;
+    }
+  }
+  return Buffer.concat(chunks);
 }
 
 /** A JSON-RPC error at an HTTP status of its own. */

@@ -14,6 +14,7 @@ import { open } from './opening.js';
 import type { Declarations } from './operations.js';
 import { release } from './release.js';
 import { announced } from './server-of.js';
+import { renderAnswer } from './structured-text.js';
 import { answerManager, type SwitchAnswer } from './switch-messages.js';
 import { Watching } from './watching.js';
 import { refusalOnWire, scrub, type WireError, wireError } from './wire-error.js';
@@ -278,7 +279,9 @@ class TransportGuard {
     }
     if (opened.refused !== undefined) return this.#relay(message.id, opened.refused, opened.record, 'no permit was had');
     const { bound } = opened;
-    this.#admit(message, inbound, bound, opened.record, () => opened.end());
+    // An answer in revision 2026-07-28 is one JSON body, unless something was sent ahead of it.
+    const takesWhole = REVISION in metaOf(params) ? exchange.takesWhole : undefined;
+    this.#admit(message, inbound, bound, opened.record, () => opened.end(), takesWhole);
     const shown = { ...message, params: handlerParams(params, inbound.operation, context) };
     const handlerExtra: MessageExtraInfo = { ...extra, authInfo: publicAuthInfo(token) };
     if (bound) bound.scope.run(() => deliver(shown, handlerExtra));
@@ -317,9 +320,10 @@ class TransportGuard {
     bound: Admitted['bound'],
     record: RecordBase,
     end: () => void,
+    takesWhole?: Admitted['takesWhole'],
   ): void {
     const { progressToken } = metaOf(isJsonObject(message.params) ? message.params : {});
-    this.#admitted.set(message.id, { inbound, bound, record, progressToken, announced: false, end });
+    this.#admitted.set(message.id, { inbound, bound, record, progressToken, announced: false, takesWhole, end });
   }
 
   /** The SDK answers a listen of a pipe itself, and goes on sending: it is let through once every URI of it is. */
@@ -386,7 +390,10 @@ class TransportGuard {
     this.#remember(admitted);
     const announces = this.#options.announces === true && admitted.inbound.method === 'initialize';
     const result = announces ? announced(answer.result, this.#env) : answer.result;
-    await this.#write({ jsonrpc: '2.0', id, result }, options);
+    if (answer.structured === undefined || admitted.takesWhole === undefined)
+      return this.#write({ jsonrpc: '2.0', id, result }, options);
+    admitted.takesWhole(renderAnswer(id, result, answer.structured));
+    await this.#write({ jsonrpc: '2.0', id, result: {} }, options);
   }
 
   /** An answer to no admitted request: the end of a listen, or the SDK's own protocol errors. Results are never released here. */
@@ -420,7 +427,9 @@ class TransportGuard {
       : admitted === undefined
         ? noticeOutside(method, params, (uri) => this.#watching.isWatched(uri))
         : undefined;
-    if (notice) await this.#write({ ...notice }, options);
+    if (!notice) return;
+    if (admitted) admitted.takesWhole = undefined;
+    await this.#write({ ...notice }, options);
   }
 
   async #answer(id: Id, error: WireError): Promise<void> {

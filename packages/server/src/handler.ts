@@ -13,6 +13,7 @@ import { inspect } from './inspection.js';
 import { decideListen } from './listen.js';
 import type { Json } from './message.js';
 import { isMetadataPath, serveMetadata } from './metadata.js';
+import { writtenWhole } from './node-exchange.js';
 import { Declarations, declarationsOf } from './operations.js';
 import { announce, interceptConnect, serverOf } from './server-of.js';
 import { refusalOnWire } from './wire-error.js';
@@ -69,6 +70,10 @@ export function createHmcpHandler(factory: McpServerFactory, env: AgentEnv): Hmc
   }
 
   async function serveRequest({ exchange, body }: Passed, request: Request): Promise<Response> {
+    let whole: string | undefined;
+    exchange.takesWhole = (answer) => {
+      whole = answer;
+    };
     const response = await forward(request, exchange, body);
     // A stream may have begun before the decision: nothing is sent until it is taken.
     await Promise.allSettled(exchange.deciding);
@@ -77,7 +82,8 @@ export function createHmcpHandler(factory: McpServerFactory, env: AgentEnv): Hmc
       return scopeChallenge(exchange.challenge, env);
     }
     // What the SDK refused itself never reached the guard.
-    if (response.status < 400 || exchange.deciding.length > 0) return response;
+    if (response.status < 400 || exchange.deciding.length > 0)
+      return whole === undefined ? response : writtenWhole(whole, response);
     return recordRefusal(response, exchange, body, env);
   }
 

@@ -3,6 +3,7 @@ import { outsideScope } from '@hmcp/core/request-scope';
 import { authInfoOf, BodyGone, deprecated, noteRefusal, SECRET_HEADERS, undecided, unprotected } from './behind-gate.js';
 import type { Exchange } from './exchange.js';
 import { type Json, MAX_BODY_BYTES } from './message.js';
+import { readUpTo, writeWhole } from './node-exchange.js';
 import { type PassedOn, type ProtectedGate, passProtected } from './protected-gate.js';
 
 /** Middleware of Node: `node:http` with a function of one's own, or a framework of the `(req, res, next)` kind. */
@@ -20,11 +21,11 @@ export function nodeGate(gate: ProtectedGate): NodeGate {
     });
     try {
       const passed = await outsideScope(async () => passProtected(await webRequest(request, gone.signal), gate));
-      if (passed instanceof Response) return await answer(passed, response);
+      if (passed instanceof Response) return await writeWhole(passed, response);
       handOn(passed, request, response, gate);
       await next();
     } catch (error) {
-      await answer(undecided(error, gate.env), response);
+      await writeWhole(undecided(error, gate.env), response);
     }
   };
 }
@@ -96,27 +97,4 @@ function hadBody({ headers }: IncomingMessage): boolean {
 function textOf(body: unknown): string | Uint8Array<ArrayBuffer> {
   if (body instanceof Uint8Array) return new Uint8Array(body);
   return typeof body === 'string' ? body : (JSON.stringify(body) ?? '');
-}
-
-/** As much of a body as shows that it is too large; what is beyond is read and dropped, so that it can be answered. */
-function readUpTo(request: IncomingMessage, most: number): Promise<Uint8Array<ArrayBuffer>> {
-  return new Promise((resolve, reject) => {
-    const chunks: Buffer[] = [];
-    let size = 0;
-    request.on('data', (chunk: Buffer) => {
-      if (size < most) chunks.push(chunk);
-      size += chunk.length;
-      if (size >= most) resolve(new Uint8Array(Buffer.concat(chunks)));
-    });
-    request.once('end', () => resolve(new Uint8Array(Buffer.concat(chunks))));
-    request.once('error', reject);
-    request.once('close', () => reject(new Error('the request ended early')));
-  });
-}
-
-async function answer(said: Response, response: ServerResponse): Promise<void> {
-  if (response.headersSent || response.destroyed) return;
-  const tooLarge = said.status === 413 ? { connection: 'close' } : {};
-  response.writeHead(said.status, { ...Object.fromEntries(said.headers), ...tooLarge });
-  response.end(Buffer.from(await said.arrayBuffer()));
 }

@@ -6,7 +6,9 @@ import type * as z from 'zod';
 import { environmentOf, type SealedSession, sessionOf } from './admitted.js';
 import { effectsOf, permitForCall } from './effects.js';
 import { type FhirClient, scopedFhir } from './fhir.js';
+import { listedSchema } from './listed-schema.js';
 import { declarationsOf } from './operations.js';
+import { repeatedInText } from './structured-text.js';
 
 /** What a handler of a patient tool is given besides its arguments. It names no patient: calls are bound already. */
 export interface PatientToolContext {
@@ -48,7 +50,7 @@ export function patientTool<I extends z.ZodObject, O extends z.ZodType>(
   declarationsOf(server.server).declareTool(contract.name, contract);
   server.registerTool(
     contract.name,
-    { description: contract.description, inputSchema: contract.input as z.ZodObject },
+    { description: contract.description, inputSchema: listedSchema(contract.input) },
     async (args: unknown) => {
       const scope = currentScope();
       const env = scope && environmentOf(scope);
@@ -69,12 +71,13 @@ export function patientTool<I extends z.ZodObject, O extends z.ZodType>(
         },
         effect: (key, fn) => effectsOf(scope).run(key, fn),
         session: sessionOf(scope),
-        signal: scope.signal,
+        get signal() {
+          return scope.signal;
+        },
       });
       // Said here already: a copy made on the way out would hide whose object it was.
       if (scope.holdsForeign(value)) throw refuse(40903, 'result', 'the result holds an object of another request');
-      const structuredContent = value as Record<string, unknown>;
-      return { content: [{ type: 'text' as const, text: JSON.stringify(structuredContent) }], structuredContent };
+      return repeatedInText(value as Record<string, unknown>);
     },
   );
 }

@@ -6,12 +6,19 @@ import type { AgentEnv } from './define-agent.js';
 import { isJsonObject, type Json, type Message } from './message.js';
 import type { Declarations } from './operations.js';
 import { bindResult, examineResult, nobody, withoutOwnKeys } from './result.js';
+import { awaitingText, withText } from './structured-text.js';
 import { scrub, type WireError, wireError } from './wire-error.js';
 
 const OVER = 'the epoch has passed, or a switch ended the request';
 
 /** What is put into the response instead of what the handler said. */
-export type Answer = { readonly result: Json } | { readonly error: WireError };
+export type Answer =
+  | {
+      readonly result: Json;
+      /** JSON of its `structuredContent` as it was checked, where that was made. */
+      readonly structured?: string | undefined;
+    }
+  | { readonly error: WireError };
 
 /**
  * Decides what of a handler's answer is released: a result inside the patient's compartment, bound and not to be cached; a
@@ -65,8 +72,10 @@ async function releaseBound(result: Json, bound: Bound, admitted: Admitted, env:
   if (scope.holdsForeign(result))
     return withhold(40903, 'result', 'the result holds an object of another request', admitted, env);
   const failed = saysError(result);
-  const examined = examineResult(inbound.method, result, context, failed ? undefined : inbound.operation);
+  const awaiting = awaitingText(result);
+  const examined = examineResult(inbound.method, awaiting ?? result, context, failed ? undefined : inbound.operation);
   if (!examined.inside) return withhold(40903, 'result', examined.reason, admitted, env, resultNamed(context, examined));
+  const { result: said, structured } = awaiting ? withText(awaiting) : { result, structured: undefined };
   // The one sentence of a failure is this program's own.
   const unverifiable = failed ? 0 : examined.unverifiable;
   if (unverifiable > 0 && env.unverifiable === 'withhold')
@@ -78,17 +87,19 @@ async function releaseBound(result: Json, bound: Bound, admitted: Admitted, env:
   // The epoch may have passed while that was recorded.
   if (bound.isOver()) return withhold(40901, 'epoch', OVER, admitted, env);
   // Nothing about a patient is cached anywhere: the hints say so whatever the handler set.
-  return { result: { ...withMeta(result, meta), ttlMs: 0, cacheScope: 'private' } };
+  return { result: { ...withMeta(said, meta), ttlMs: 0, cacheScope: 'private' }, structured };
 }
 
 /** An operation declared to be about nobody may not answer with anybody's record. */
 async function releaseAboutNobody(result: Json, fhirServer: string, admitted: Admitted, env: AgentEnv): Promise<Answer> {
   const { inbound, record } = admitted;
   const failed = saysError(result);
-  const examined = examineResult(inbound.method, result, nobody(fhirServer), failed ? undefined : inbound.operation);
+  const awaiting = awaitingText(result);
+  const examined = examineResult(inbound.method, awaiting ?? result, nobody(fhirServer), failed ? undefined : inbound.operation);
   if (!examined.inside) return withhold(40903, 'result', examined.reason, admitted, env);
+  const { result: said, structured } = awaiting ? withText(awaiting) : { result, structured: undefined };
   await makeDurable(env, { ...record, event: 'request.served', outcome: failed ? 4 : 0, types: examined.types });
-  return { result: withMeta(result) };
+  return { result: withMeta(said), structured };
 }
 
 async function withhold(

@@ -46,6 +46,7 @@ export function examineResult(
 
 /** True when the schema dropped a member on its way: what it does not know, nobody declared. */
 function leavesOut(said: unknown, parsed: unknown): boolean {
+  if (said === parsed) return false; // handed through as it is
   if (Array.isArray(said) && Array.isArray(parsed)) return said.some((item, i) => leavesOut(item, parsed[i]));
   if (!isJsonObject(said) || !isJsonObject(parsed)) return false;
   return Object.entries(said).some(

@@ -1,8 +1,7 @@
 import { createServer, type Server as HttpServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { type NodeIncomingMessageLike, toNodeHandler } from '@modelcontextprotocol/node';
 import type { AgentDefinition, AgentEnv, HmcpHandler } from './define-agent.js';
-import { MAX_BODY_BYTES } from './message.js';
+import { serveExchange } from './node-exchange.js';
 
 /** A served agent. */
 export interface Served {
@@ -48,14 +47,12 @@ export async function serve(agent: AgentDefinition, env: AgentEnv, options: Serv
  * together again, so that the gate sees that they were repeated.
  */
 export function nodeListener(handler: Pick<HmcpHandler, 'fetch'>): (request: IncomingMessage, response: ServerResponse) => void {
-  // The gate bounds the body and records what it refuses; this is for what would fill the memory before.
-  const serveMcp = toNodeHandler({ fetch: (request) => handler.fetch(request) }, { maxRequestBodySize: 2 * MAX_BODY_BYTES });
   return (request, response) => {
     for (const name of ['authorization', 'x-hmcp-patient']) {
       const values = valuesOf(request, name);
       if (values.length > 1) request.headers[name] = values.join(', ');
     }
-    void serveMcp(request as NodeIncomingMessageLike, response);
+    void serveExchange((made) => handler.fetch(made), request, response);
   };
 }
 

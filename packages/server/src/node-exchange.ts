@@ -1,0 +1,125 @@
+import { isUtf8 } from 'node:buffer';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { MAX_BODY_BYTES } from './message.js';
+
+/** A body as it was read, and as text where it is UTF-8. */
+interface OwnedBody {
+  readonly bytes: Uint8Array;
+  readonly text: string | undefined;
+}
+
+const owned = new WeakMap<Request, OwnedBody>();
+const written = new WeakMap<Response, string>();
+
+/**
+ * The body of a request that this package made of one of Node's, as it was read; nobody else holds such a request, so its headers need
+ * no copy. `undefined` for a request of anybody else's.
+ */
+export function ownedBody(request: Request): OwnedBody | undefined {
+  return owned.get(request);
+}
+
+/** A response with this text in the place of its own; Node is given the text, and reads no stream for it. */
+export function writtenWhole(text: string, { status, headers }: Response): Response {
+  const response = new Response(text, { status, headers });
+  written.set(response, text);
+  return response;
+}
+
+/** Serves one exchange of Node by a web-standard handler: reads the request, bounded, and writes what is answered. */
+export async function serveExchange(
+  fetch: (request: Request) => Promise<Response>,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  const gone = new AbortController();
+  response.once('close', () => {
+    if (!response.writableFinished) gone.abort();
+  });
+  let answer: Response;
+  try {
+    answer = await fetch(await ownRequest(request, gone.signal));
+  } catch {
+    answer = Response.json({ jsonrpc: '2.0', id: null, error: { code: -32603, message: 'Internal error' } }, { status: 500 });
+  }
+  try {
+    if (answer.headers.get('content-type')?.startsWith('text/event-stream')) await writeStream(answer, response, gone.signal);
+    else await writeWhole(answer, response);
+  } catch {
+    response.destroy(); // half of an answer looks like none
+  }
+}
+
+async function ownRequest(request: IncomingMessage, signal: AbortSignal): Promise<Request> {
+  const { method = 'GET', headers: given, url = '/' } = request;
+  const headers = new Headers();
+  for (const [name, value] of Object.entries(given)) {
+    if (typeof value === 'string') headers.set(name, value);
+    else for (const one of value ?? []) headers.append(name, one);
+  }
+  const bodied = method !== 'GET' && method !== 'HEAD';
+  const bytes = bodied ? await readUpTo(request, MAX_BODY_BYTES + 1) : Buffer.alloc(0);
+  const text = isUtf8(bytes) ? bytes.toString() : undefined;
+  const body = bodied ? { body: text ?? bytes } : {};
+  const made = new Request(`http://${given.host ?? 'localhost'}${url}`, { method, headers, signal, ...body });
+  owned.set(made, { bytes, text });
+  return made;
+}
+
+/** As much of a body as shows that it is too large; what is beyond is read and dropped, so that it can be answered. */
+export function readUpTo(request: IncomingMessage, most: number): Promise<Buffer<ArrayBuffer>> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let size = 0;
+    request.on('data', (chunk: Buffer) => {
+      if (size < most) chunks.push(chunk);
+      size += chunk.length;
+      if (size >= most) resolve(Buffer.concat(chunks));
+    });
+    request.once('end', () => resolve(Buffer.concat(chunks)));
+    request.once('error', reject);
+    request.once('close', () => reject(new Error('the request ended early')));
+  });
+}
+
+/** Writes an answer that is had as a whole. */
+export async function writeWhole(said: Response, response: ServerResponse): Promise<void> {
+  if (response.headersSent || response.destroyed) return;
+  const body = written.get(said) ?? Buffer.from(await said.arrayBuffer());
+  const length = said.body === null ? {} : { 'content-length': `${Buffer.byteLength(body)}` };
+  const tooLarge = said.status === 413 ? { connection: 'close' } : {};
+  response.writeHead(said.status, { ...Object.fromEntries(said.headers), ...length, ...tooLarge });
+  response.end(body);
+}
+
+/** Writes an answer as it comes; the handler is told when its reader has gone. */
+async function writeStream(said: Response, response: ServerResponse, gone: AbortSignal): Promise<void> {
+  response.writeHead(said.status, Object.fromEntries(said.headers));
+  response.flushHeaders();
+  const reader = said.body?.getReader();
+  const left = (): void => void reader?.cancel().catch(() => undefined);
+  gone.addEventListener('abort', left, { once: true });
+  if (gone.aborted) left();
+  try {
+    for (let read = await reader?.read(); read !== undefined && !read.done; read = await reader?.read()) {
+      if (!response.write(read.value)) await drained(response);
+    }
+  } catch {
+    // The stream failed: what was sent so far is all there is.
+  } finally {
+    gone.removeEventListener('abort', left);
+    response.end();
+  }
+}
+
+function drained(response: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      response.off('drain', done);
+      response.off('close', done);
+      resolve();
+    };
+    response.once('drain', done);
+    response.once('close', done);
+  });
+}
