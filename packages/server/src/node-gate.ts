@@ -55,12 +55,13 @@ function withholdUndecided(exchange: Exchange, body: Json, response: ServerRespo
     // 202 answers what asks for nothing, and has no body.
     if (withheld || response.headersSent || status >= 400 || status === 202 || exchange.deciding.length > 0) return withheld;
     withheld = true;
-    void unprotected(exchange, body, env).then(async (said) => {
+    const answered = unprotected(exchange, body, env).then(async (said) => {
       const bytes = Buffer.from(await said.arrayBuffer());
       for (const name of response.getHeaderNames()) response.removeHeader(name);
       Reflect.apply(writeHead, response, [said.status, Object.fromEntries(said.headers)]);
       Reflect.apply(end, response, [bytes]);
     });
+    answered.catch(() => response.destroy());
     return true;
   };
   response.writeHead = (...head: unknown[]) =>
