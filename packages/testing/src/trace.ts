@@ -5,6 +5,7 @@ import type { WireCopy } from './fault.js';
 import type { BesideOutcome } from './interleaving.js';
 import type { Passage } from './network.js';
 import type { TestPerson } from './people.js';
+import { type Told, type Vacuity, vacuitiesOf } from './vacuity.js';
 import { readAnswer } from './wire-answer.js';
 
 /** One request that left somebody, and what became of it. */
@@ -36,8 +37,10 @@ export interface Trace {
   nameOf(resource: string): string;
   /** Each place where something of one person got into work for another, in a sentence; none when all stayed where it belongs. */
   strays(): readonly string[];
-  /** Why interleaving proved nothing: calls were answered, and none beside them was; `undefined` when all is well, or it is off. */
+  /** Why interleaving proved nothing: calls of a tool were answered, and none beside them was; `undefined` when all is well, or it is off. */
   unproven(): string | undefined;
+  /** Tools whose answers about somebody never held a value of theirs: had one got into work for another, nobody could have noticed. */
+  vacuities(): readonly Vacuity[];
   /** One line a hop, a switch, a delivery. */
   toString(): string;
   /** Writes {@link toString}. @param out default standard output */
@@ -50,6 +53,8 @@ interface Entry {
   readonly judged: boolean;
   /** It goes on beside another, about a double. */
   readonly aside: boolean;
+  /** It asks an agent for something of the patient: a tool, a resource, a prompt. */
+  readonly asks: boolean;
   readonly sent: string;
   status: number | undefined;
   type: string;
@@ -113,7 +118,8 @@ export class TraceBook implements Trace {
     const { intent, epoch } = intentOf(body);
     const hop = { from, to, operation, person: this.#personOf(request)?.name, intent, epoch };
     const more = { status: undefined, type: '', received: '', broken: false };
-    const entry: Entry = { hop, judged, aside, sent: `${request.url}\n${body}`, ...more };
+    const asks = judged && ASKING.has(messageOf(body).method);
+    const entry: Entry = { hop, judged, aside, asks, sent: `${request.url}\n${body}`, ...more };
     this.#entries.push(entry);
     this.#lines.push(() => lineOf(hopOf(entry), aside));
     return {
@@ -161,16 +167,23 @@ export class TraceBook implements Trace {
   }
 
   unproven(): string | undefined {
-    const asked = this.#answeredBeside();
-    const ends = new Set(asked.map(({ outcome }) => endOf(outcome)));
-    if (asked.length === 0 || ends.has('answered')) return undefined;
-    return `no call beside the real ones was answered (${[...ends].join(', ')}): an agent that knows only its own people, or waits for the test, is tested with \`interleave: false\``;
+    const ends = new Map<string, Set<string>>();
+    for (const { entry, outcome } of this.#answeredBeside()) {
+      const tool = toolOf(entry);
+      ends.set(tool, (ends.get(tool) ?? new Set()).add(endOf(outcome)));
+    }
+    for (const [tool, of] of ends)
+      if (!of.has('answered'))
+        return `no call of ${tool} beside the real ones was answered (${[...of].join(', ')}): an agent that knows only its own people, or waits for the test, is tested with \`interleave: false\``;
+    return undefined;
+  }
+
+  vacuities(): readonly Vacuity[] {
+    return vacuitiesOf(this.#entries.flatMap((entry) => this.#toldBy(entry)));
   }
 
   #answeredBeside(): readonly { readonly entry: Entry; readonly outcome: BesideOutcome }[] {
-    return this.#beside.filter(
-      ({ entry }) => entry.status !== undefined && endOf(readAnswer(entry.status, entry.received)) === 'answered',
-    );
+    return this.#beside.filter(({ entry }) => wasAnswered(entry));
   }
 
   toString(): string {
@@ -193,6 +206,16 @@ export class TraceBook implements Trace {
     ];
   }
 
+  /** Whether an answer of an agent tells whose it is. What the call held it may only have echoed, and every agent is told the id. */
+  #toldBy(entry: Entry): Told[] {
+    const { hop, asks, aside, sent, received } = entry;
+    const person = this.#people.find(({ name }) => name === hop.person);
+    if (!asks || person === undefined || !wasAnswered(entry)) return [];
+    const given = new Set([person.id, ...this.#canaries.valuesIn(sent, person)]);
+    const telling = this.#canaries.valuesIn(received, person).some((value) => !given.has(value));
+    return [{ tool: toolOf(entry), person, aside, telling }];
+  }
+
   #others(person: TestPerson, text: string): TestPerson[] {
     return this.#canaries.whoseIn(text).filter((other) => other !== person);
   }
@@ -210,6 +233,16 @@ function hopOf({ hop, status, received, broken }: Entry): TraceHop {
   const { code, check } = readAnswer(status, received);
   if (code !== undefined) return { ...hop, outcome: 'refused', code, ...(check === undefined ? {} : { check }) };
   return { ...hop, outcome: broken ? 'broken' : received === '' ? 'under way' : 'answered' };
+}
+
+/** An answer came, and is neither a refusal nor a tool's own error. */
+function wasAnswered(entry: Entry): boolean {
+  const { status, received } = entry;
+  return status !== undefined && hopOf(entry).outcome === 'answered' && endOf(readAnswer(status, received)) === 'answered';
+}
+
+function toolOf({ hop }: Entry): string {
+  return `${hop.to} ${hop.operation}`;
 }
 
 function endOf(outcome: BesideOutcome): string {
@@ -237,6 +270,9 @@ function operationOf(request: Request, body: string): string | undefined {
   if (kind === 'handshake' || kind === 'catalogue') return undefined;
   return method === 'tools/call' && typeof params?.name === 'string' ? params.name : method;
 }
+
+/** Methods whose answers are of the patient. */
+const ASKING: ReadonlySet<unknown> = new Set(['tools/call', 'resources/read', 'prompts/get']);
 
 /** True when a message calls a tool. */
 export function callsTool(body: string): boolean {
