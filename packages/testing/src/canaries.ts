@@ -4,7 +4,9 @@ import type { TestPerson } from './people.js';
 /** Shorter values may stand anywhere by chance. */
 export const SHORTEST = 5;
 /** Elements whose values tell one person from all others. Codes, units and names of drugs are everybody's. */
-export const TELLING: ReadonlySet<string> = new Set(['id', 'value', 'given', 'line', 'birthDate']);
+export const TELLING: ReadonlySet<string> = new Set(['id', 'value', 'given', 'family', 'line', 'birthDate']);
+
+const DECIMAL = /^-?\d+\.\d+$/;
 
 /** Finds whose values stand in a text. */
 export interface Canaries {
@@ -15,7 +17,7 @@ export interface Canaries {
 }
 
 /**
- * Takes from each chart the values no other chart holds: ids, record and telephone numbers, given names, streets, dates of birth,
+ * Takes from each chart the values no other chart holds: ids, record and telephone numbers, names, streets, dates of birth,
  * measured values; and what is declared of a person beside the chart. Found in a text, each is a trace of that one person.
  */
 export function canariesOf(records: Records, everybody: readonly TestPerson[]): Canaries {
@@ -30,12 +32,13 @@ export function canariesOf(records: Records, everybody: readonly TestPerson[]): 
   }
   return {
     whoseIn(text) {
-      const plain = unescaped(text);
-      return [...patterns].filter(([, pattern]) => plain.search(pattern) >= 0).map(([person]) => person);
+      const forms = [text, unescaped(text)];
+      return [...patterns].filter(([, pattern]) => forms.some((form) => form.search(pattern) >= 0)).map(([person]) => person);
     },
     valuesIn(text, person) {
       const pattern = patterns.get(person);
-      return pattern === undefined ? [] : [...new Set(unescaped(text).match(pattern) ?? [])];
+      if (pattern === undefined) return [];
+      return [...new Set([text, unescaped(text)].flatMap((form) => [...(form.match(pattern) ?? [])]))];
     },
   };
 }
@@ -69,15 +72,22 @@ export function valuesOf(value: unknown, element = '', into = new Set<string>())
   return into;
 }
 
-/** Source of a pattern that finds any of the texts, and none inside another word; a number inside another number is another number. */
+/**
+ * Source of a pattern that finds any of the texts, and none inside another word; a number inside another number is another number. A
+ * decimal number is found next to letters as well: units are written so.
+ */
 export function bounded(texts: readonly string[]): string {
-  const escaped = texts.map((text) => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'));
-  return `(?<![0-9A-Za-z]|[0-9]\\.)(?:${escaped.join('|')})(?![0-9A-Za-z])`;
+  const [decimals, words] = [texts.filter((text) => DECIMAL.test(text)), texts.filter((text) => !DECIMAL.test(text))];
+  const oneOf = (some: readonly string[]): string => some.map((text) => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')).join('|');
+  return [
+    ...(decimals.length === 0 ? [] : [`(?<![0-9]|[0-9]\\.)(?:${oneOf(decimals)})(?![0-9])`]),
+    ...(words.length === 0 ? [] : [`(?<![0-9A-Za-z]|[0-9]\\.)(?:${oneOf(words)})(?![0-9A-Za-z])`]),
+  ].join('|');
 }
 
-/** The text, with what JSON escapes at any depth as it reads: a line break before a name is no letter of it. */
+/** JSON as its reader has it, however often it was put into a text: an escape may end in a letter, and is no part of the word behind it. */
 export function unescaped(text: string): string {
-  return text.replace(/\\+(?:u([0-9a-fA-F]{4})|([bfnrt"/]))?/g, (_, unit?: string, letter?: string) => {
+  return text.replace(/\\+(?:u([0-9a-fA-F]{4})|([bfnrt"'`/]))?/g, (_, unit?: string, letter?: string) => {
     if (unit !== undefined) return String.fromCharCode(Number.parseInt(unit, 16));
     return letter === undefined ? '\\' : (ESCAPED[letter] ?? letter);
   });
