@@ -72,10 +72,15 @@ function vacuous(trace: Trace, without: readonly string[]): string | undefined {
   if (all.length === 0) return undefined;
   const told = all.map(({ tool, person }) => `- ${tool} about ${person.name}`).join('\n');
   const tools = [...new Set(all.map(({ tool }) => `'${tool}'`))].join(', ');
-  const doubled = all.some(({ aside }) => aside)
-    ? ' Where only a double is named, the agent has no rows of the double: give it some, or test it with `interleave: false`.'
-    : '';
-  return `this test is vacuous: it could not have noticed. No answer held a value that only its patient has, beside what the call held, of\n${told}\nValues are the ids, names, numbers and measured values of the charts, and what \`withValues\` declares of rows of your own: let the answers hold some.${doubled} A tool that answers with none, such as a count or \`{ signed: true }\`, is said to: toStayOnPatient({ without: [${tools}] })`;
+  return [
+    'this test is vacuous: nobody could have noticed. No answer held a value that only its patient has:',
+    told,
+    'Values are ids, names, numbers and measured values of the charts, and what `withValues` declares of rows of your own. What the call itself held may be an echo, and does not count.',
+    ...(all.some(({ aside }) => aside)
+      ? ['An agent that has no rows of a double answers with none: give it some, or test it with `interleave: false`.']
+      : []),
+    `A tool that answers without any, with a count or \`{ signed: true }\`, is said to: toStayOnPatient({ without: [${tools}] })`,
+  ].join('\n');
 }
 
 /** Judges the audit of a trace: one record has every member given. */

@@ -126,7 +126,7 @@ describe('a cache without a key, before a server with rows of its own', () => {
     const { told, said } = await run({ cached: false, people: [ada, bea] });
     expect(told).toEqual([ada.values, bea.values]);
     expect(said).toContain(`- advisor advise about ${ada.name}’s double\n`);
-    expect(said).toContain('the agent has no rows of the double');
+    expect(said).toContain('An agent that has no rows of a double');
   });
 
   it('is found by interleaving where the server has rows of the doubles, of what is declared of them', async () => {
