@@ -84,8 +84,8 @@ export interface Written extends Pick<Passage, 'piece' | 'status' | 'broken'> {
   readonly operation: string;
   /** Its answer, as far as it has come. */
   copy(): WireCopy;
-  /** A call that went on beside it has ended. */
-  beside(outcome: BesideOutcome): void;
+  /** Calls go on beside it. @returns told how each ended */
+  repeated(): (outcome: BesideOutcome) => void;
 }
 
 /** Writes down what happens. */
@@ -95,6 +95,7 @@ export class TraceBook implements Trace {
   readonly #lines: (() => string)[] = [];
   readonly #strays: string[] = [];
   readonly #beside: { readonly entry: Entry; readonly outcome: BesideOutcome }[] = [];
+  readonly #repeated = new Set<Entry>();
   readonly #canaries: Canaries;
   readonly #people: readonly TestPerson[];
   readonly #names = new Map<string, string>();
@@ -143,8 +144,11 @@ export class TraceBook implements Trace {
         entry.broken = true;
       },
       copy: () => ({ status: entry.status ?? 0, type: entry.type, text: entry.received }),
-      beside: (outcome) => {
-        this.#beside.push({ entry, outcome });
+      repeated: () => {
+        this.#repeated.add(entry);
+        return (outcome) => {
+          this.#beside.push({ entry, outcome });
+        };
       },
     };
   }
@@ -180,6 +184,8 @@ export class TraceBook implements Trace {
       const tool = toolOf(entry);
       ends.set(tool, (ends.get(tool) ?? new Set()).add(endOf(outcome)));
     }
+    for (const entry of this.#repeated)
+      if (wasAnswered(entry) && !ends.has(toolOf(entry))) ends.set(toolOf(entry), new Set(['under way']));
     const without = [...ends].filter(([, all]) => !all.has('answered')).map(([tool, all]) => `${tool} (${[...all].join(', ')})`);
     if (without.length === 0) return undefined;
     return `no call beside the real ones was answered at ${without.join(', ')}: an agent that knows only its own people, or waits for the test, is tested with \`interleave: false\``;
