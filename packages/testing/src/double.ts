@@ -1,6 +1,6 @@
 import type { NamedBundle, Records, Resource } from '@hmcp/clinic';
-import { bounded, SHORTEST, TELLING, valuesOf } from './canaries.js';
-import type { TestPerson } from './people.js';
+import { bounded, TELLING, valuesOf } from './canaries.js';
+import { SHORTEST, type TestPerson } from './people.js';
 
 /**
  * Somebody made up beside a person: a chart of the same resources, codes and dates, in which every value that tells people apart
