@@ -1,6 +1,6 @@
 import type { NamedBundle, Records, Resource } from '@hmcp/clinic';
-import { bounded, SHORTEST, TELLING, valuesOf } from './canaries.js';
-import type { TestPerson } from './people.js';
+import { bounded, TELLING, valuesOf } from './canaries.js';
+import { SHORTEST, type TestPerson } from './people.js';
 
 /**
  * Somebody made up beside a person: a chart of the same resources, codes and dates, in which every value that tells people apart
@@ -15,7 +15,7 @@ export interface Double {
 
 /** The double of each person, in their order. */
 export function doublesOf(people: readonly TestPerson[], records: Records): Double[] {
-  const taken = new Set(people.flatMap(({ id }) => [...valuesOf(records.ofPatient(id))]));
+  const taken = new Set(people.flatMap(({ id, values }) => [...valuesOf(records.ofPatient(id)), ...(values ?? [])]));
   return people.map((person) => doubleOf(person, records.ofPatient(person.id), taken));
 }
 
@@ -27,6 +27,11 @@ export function doublesOf(people: readonly TestPerson[], records: Records): Doub
 export function doubleOf(person: TestPerson, chart: readonly Resource[], taken: Set<string>): Double {
   const texts = new Map<string, string>();
   const numbers = new Map<number, number>();
+  for (const value of person.values ?? [])
+    texts.set(
+      value,
+      free(taken, (turn) => otherText(value, turn)),
+    );
   visit(chart, (element, value) => {
     if (typeof value === 'number') {
       if (!numbers.has(value))
@@ -69,6 +74,7 @@ export function doubleOf(person: TestPerson, chart: readonly Resource[], taken: 
       name,
       birthDate: texts.get(person.birthDate) ?? person.birthDate,
       recordNumberLast4: '',
+      ...(person.values === undefined ? {} : { values: person.values.map((value) => texts.get(value) ?? value) }),
     },
     chart: { name, bundle: { resourceType: 'Bundle', type: 'collection', entry } },
     rewrite: (value) => rewrite(value),

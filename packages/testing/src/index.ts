@@ -1,7 +1,7 @@
 export type { TestClient } from './exchange-rules.js';
 export type { Fault } from './fault.js';
 export type { Held, HoldAt } from './held.js';
-export { people, personFrom, type TestPerson } from './people.js';
+export { people, personFrom, type TestPerson, withValues } from './people.js';
 export type { TestClock } from './test-clock.js';
 export { type TestIssuer, testIssuer } from './test-issuer.js';
 export {
@@ -13,4 +13,5 @@ export {
   type TestbedOptions,
 } from './testbed.js';
 export type { Trace, TraceHop } from './trace.js';
-export type { AuditedRecord, RefusalExpectation } from './verdicts.js';
+export type { Vacuity } from './vacuity.js';
+export type { AuditedRecord, RefusalExpectation, StayExpectation } from './verdicts.js';

@@ -47,12 +47,13 @@ export class Interleaving {
     this.#parts = parts;
   }
 
-  /** What goes on beside a call; `undefined` for what is not repeated. @param done told how each call beside it ended */
-  beside(request: Request, body: string, done: (outcome: BesideOutcome) => void): Beside | undefined {
+  /** What goes on beside a call; `undefined` for what is not repeated. @param repeated told that it is, and how each call beside it ended */
+  beside(request: Request, body: string, repeated: () => (outcome: BesideOutcome) => void): Beside | undefined {
     const token = claimsOf(request);
     const double = this.#parts.doubles.get(token?.patient ?? '');
     if (token === undefined || double === undefined || canChange(parseScopes(token.scope))) return undefined;
     const { stillness } = this.#parts;
+    const done = repeated();
     const ask = (gate?: Gate): Promise<void> => this.#apart(() => this.#ask({ request, body, token, double, gate })).then(done);
     const gate = new Gate(stillness);
     let across: Promise<void> | undefined;

@@ -41,7 +41,7 @@ export function passages(parts: PassageParts): Look {
     }
     const stop = holds.of(to, operation);
     const repeated = isRepeated(from, to) && callsTool(body);
-    const beside = repeated ? interleaving?.beside(request, body, hop.beside) : undefined;
+    const beside = repeated ? interleaving?.beside(request, body, hop.repeated) : undefined;
     return {
       ...hop,
       fault: faults.of(to, operation),

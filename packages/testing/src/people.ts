@@ -10,6 +10,9 @@ import {
   staffBundle,
 } from '@hmcp/clinic';
 
+/** Shorter values may stand anywhere by chance. */
+export const SHORTEST = 5;
+
 /** A person with a chart: one that comes with this package, or one made by {@link personFrom}. Synthetic, always. */
 export interface TestPerson {
   /** FHIR id of the Patient. */
@@ -18,6 +21,8 @@ export interface TestPerson {
   /** `YYYY-MM-DD`. */
   readonly birthDate: string;
   readonly recordNumberLast4: string;
+  /** What tells them from others beside their chart, of rows an agent has of its own. @see {@link withValues} */
+  readonly values?: readonly string[] | undefined;
 }
 
 /** Whose chart is whose. Never handed out as it is: what builds records takes a Bundle over and changes it. */
@@ -83,6 +88,26 @@ export function personFrom(bundle: unknown): TestPerson {
   if (recordNumberLast4.length !== 4)
     throw new TypeError('the Patient of the Bundle must have an identifier of at least four characters: a switch asks for it');
   return person;
+}
+
+/**
+ * The same person, with values that stand in no chart and tell them from others: words and codes of rows that an agent of yours has
+ * of its own. They are looked for as the chart's are. The double of the person has other ones, at the same places.
+ * @param values each of at least five characters, as it stands in answers; a testbed refuses one that is somebody else's, too
+ * @throws {TypeError} for somebody without a chart, and for anything that is not such a list; the message names values by number
+ */
+export function withValues(person: TestPerson, values: readonly string[]): TestPerson {
+  const chart = charts.get(person);
+  if (chart === undefined) throw new TypeError('values are declared of people that this package ships, or made by personFrom');
+  if (!Array.isArray(values) || values.length === 0) throw new TypeError('"values" must be a list of at least one text');
+  for (const [at, value] of values.entries()) {
+    const usable = typeof value === 'string' && value.length >= SHORTEST && value.trim() === value;
+    if (!usable)
+      throw new TypeError(`value ${at + 1} must be a text of at least ${SHORTEST} characters, without space around it`);
+  }
+  const declared = { ...person, values: [...values] };
+  charts.set(declared, chart);
+  return declared;
 }
 
 /**

@@ -25,7 +25,7 @@ import { type ContextStore, createContextManager, memoryStore } from '@hmcp/cont
 import { type AuditRecord, type AuditSink, MANAGER_SCOPES, type PatientTool } from '@hmcp/core';
 import type { AgentEnv, HmcpHandler } from '@hmcp/server';
 import { AgentProcess, type Running } from './agent-process.js';
-import { canariesOf } from './canaries.js';
+import { canariesOf, checkDeclared } from './canaries.js';
 import { doublesOf } from './double.js';
 import { type Fault, Faults } from './fault.js';
 import { type Held, type HoldAt, Holds } from './held.js';
@@ -134,7 +134,8 @@ export interface Testbed {
 /**
  * Makes a testbed: every agent's real handler, a real context manager over a store in memory, a FHIR server with the charts, tokens
  * minted and exchanged by the protocol's rules, and audit chains in memory.
- * @throws {TypeError} for a name that is used twice, a person without a chart, or charts that contradict each other
+ * @throws {TypeError} for a name that is used twice, a person without a chart, charts that contradict each other, or a declared value that
+ *   is not of one person alone
  */
 export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
   const { people = Object.values(shipped), scope = PATIENT_SCOPE, interleave = true } = options;
@@ -146,7 +147,9 @@ export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
   const isAgent = (name: string): boolean => members.some((one) => one.agent.name === name);
   const clock = testClock();
   const { now } = clock;
-  const doubles = interleave ? doublesOf(people, chartsOf(people)) : [];
+  const own = chartsOf(people);
+  checkDeclared(own, people);
+  const doubles = interleave ? doublesOf(people, own) : [];
   const records = chartsOf(
     people,
     doubles.map(({ chart }) => chart),

@@ -6,6 +6,7 @@ import type { WireCopy } from './fault.js';
 import type { BesideOutcome } from './interleaving.js';
 import type { Passage } from './network.js';
 import type { TestPerson } from './people.js';
+import { type Told, type Vacuity, vacuitiesOf } from './vacuity.js';
 import { readAnswer } from './wire-answer.js';
 
 /** One request that left somebody, and what became of it. */
@@ -42,6 +43,8 @@ export interface Trace {
    * none, or it is off.
    */
   unproven(): string | undefined;
+  /** Tools whose answers about somebody never held a value of theirs: had one got into work for another, nobody could have noticed. */
+  vacuities(): readonly Vacuity[];
   /** One line a hop, a switch, a delivery. */
   toString(): string;
   /** Writes {@link toString}. @param out default standard output */
@@ -56,6 +59,8 @@ interface Entry {
   readonly byTest: boolean;
   /** It goes on beside another, about a double. */
   readonly aside: boolean;
+  /** It asks an agent for something of the patient: a tool, a resource, a prompt. */
+  readonly asks: boolean;
   readonly sent: string;
   status: number | undefined;
   type: string;
@@ -79,8 +84,8 @@ export interface Written extends Pick<Passage, 'piece' | 'status' | 'broken'> {
   readonly operation: string;
   /** Its answer, as far as it has come. */
   copy(): WireCopy;
-  /** A call that went on beside it has ended. */
-  beside(outcome: BesideOutcome): void;
+  /** Calls go on beside it. @returns told how each ended */
+  repeated(): (outcome: BesideOutcome) => void;
 }
 
 /** Writes down what happens. */
@@ -90,6 +95,7 @@ export class TraceBook implements Trace {
   readonly #lines: (() => string)[] = [];
   readonly #strays: string[] = [];
   readonly #beside: { readonly entry: Entry; readonly outcome: BesideOutcome }[] = [];
+  readonly #repeated = new Set<Entry>();
   readonly #canaries: Canaries;
   readonly #people: readonly TestPerson[];
   readonly #names = new Map<string, string>();
@@ -121,7 +127,8 @@ export class TraceBook implements Trace {
     const hop = { from, to, operation, person: this.#personOf(request)?.name, intent, epoch };
     const more = { status: undefined, type: '', received: '', broken: false };
     const sent = `${request.url}\n${plain(request.url)}\n${body}`;
-    const entry: Entry = { hop, judged, byTest, aside, sent, ...more };
+    const asks = judged && ASKING.has(messageOf(body).method);
+    const entry: Entry = { hop, judged, byTest, aside, asks, sent, ...more };
     this.#entries.push(entry);
     this.#lines.push(() => lineOf(hopOf(entry), aside));
     return {
@@ -137,8 +144,11 @@ export class TraceBook implements Trace {
         entry.broken = true;
       },
       copy: () => ({ status: entry.status ?? 0, type: entry.type, text: entry.received }),
-      beside: (outcome) => {
-        this.#beside.push({ entry, outcome });
+      repeated: () => {
+        this.#repeated.add(entry);
+        return (outcome) => {
+          this.#beside.push({ entry, outcome });
+        };
       },
     };
   }
@@ -171,18 +181,22 @@ export class TraceBook implements Trace {
   unproven(): string | undefined {
     const ends = new Map<string, Set<string>>();
     for (const { entry, outcome } of this.#answeredBeside()) {
-      const tool = `${entry.hop.to} ${entry.hop.operation}`;
+      const tool = toolOf(entry);
       ends.set(tool, (ends.get(tool) ?? new Set()).add(endOf(outcome)));
     }
+    for (const entry of this.#repeated)
+      if (wasAnswered(entry) && !ends.has(toolOf(entry))) ends.set(toolOf(entry), new Set(['under way']));
     const without = [...ends].filter(([, all]) => !all.has('answered')).map(([tool, all]) => `${tool} (${[...all].join(', ')})`);
     if (without.length === 0) return undefined;
     return `no call beside the real ones was answered at ${without.join(', ')}: an agent that knows only its own people, or waits for the test, is tested with \`interleave: false\``;
   }
 
+  vacuities(): readonly Vacuity[] {
+    return vacuitiesOf(this.#entries.flatMap((entry) => this.#toldBy(entry)));
+  }
+
   #answeredBeside(): readonly { readonly entry: Entry; readonly outcome: BesideOutcome }[] {
-    return this.#beside.filter(
-      ({ entry }) => entry.status !== undefined && endOf(readAnswer(entry.status, entry.received)) === 'answered',
-    );
+    return this.#beside.filter(({ entry }) => wasAnswered(entry));
   }
 
   toString(): string {
@@ -207,6 +221,16 @@ export class TraceBook implements Trace {
       ...(kept ? [] : this.#others(person, sent).map((other) => `${at} was asked with values of ${other.name}`)),
       ...this.#others(person, received).map((other) => `${at} was answered with values of ${other.name}`),
     ];
+  }
+
+  /** Whether an answer of an agent tells whose it is. What the call held it may only have echoed, and every agent is told the id. */
+  #toldBy(entry: Entry): Told[] {
+    const { hop, asks, aside, sent, received } = entry;
+    const person = this.#people.find(({ name }) => name === hop.person);
+    if (!asks || person === undefined || !wasAnswered(entry)) return [];
+    const given = new Set([person.id, ...this.#canaries.valuesIn(sent, person)]);
+    const telling = this.#canaries.valuesIn(received, person).some((value) => !given.has(value));
+    return [{ tool: toolOf(entry), person, aside, telling }];
   }
 
   #others(person: TestPerson, text: string): TestPerson[] {
@@ -248,6 +272,16 @@ function hopOf({ hop, status, received, broken }: Entry): TraceHop {
   return { ...hop, outcome: broken ? 'broken' : received === '' ? 'under way' : 'answered' };
 }
 
+/** An answer came, and is neither a refusal nor a tool's own error. */
+function wasAnswered(entry: Entry): boolean {
+  const { status, received } = entry;
+  return status !== undefined && hopOf(entry).outcome === 'answered' && endOf(readAnswer(status, received)) === 'answered';
+}
+
+function toolOf({ hop }: Entry): string {
+  return `${hop.to} ${hop.operation}`;
+}
+
 function endOf(outcome: BesideOutcome): string {
   if (outcome === 'broken') return outcome;
   if (outcome.failed) return 'failed';
@@ -273,6 +307,9 @@ function operationOf(request: Request, body: string): string | undefined {
   if (kind === 'handshake' || kind === 'catalogue') return undefined;
   return method === 'tools/call' && typeof params?.name === 'string' ? params.name : method;
 }
+
+/** Methods whose answers are of the patient. */
+const ASKING: ReadonlySet<unknown> = new Set(['tools/call', 'resources/read', 'prompts/get']);
 
 /** True when a message calls a tool. */
 export function callsTool(body: string): boolean {

@@ -33,21 +33,54 @@ export async function hasRefused(received: unknown, code: number, { check }: Ref
   return { pass, message: () => `expected ${pass ? 'no' : ''} ${wanted}, got: ${explain(error)}`.replace('  ', ' ') };
 }
 
-/** Judges a trace: whatever strayed is named, with everything that happened. */
-export function staysOnPatient(received: unknown): Verdict {
+/** What is known of a pipeline that must stay on its patient. */
+export interface StayExpectation {
+  /**
+   * Tools whose answers hold no value of a patient, such as a count or `{ signed: true }`, as the trace has them: `agent tool`. Nothing
+   * is proven of their answers. @default none
+   */
+  readonly without?: readonly string[] | undefined;
+}
+
+/**
+ * Judges a trace: whatever strayed is named, with everything that happened. A trace in which nothing could have been seen to stray
+ * proves neither that it stayed nor (`isNot`) that it strayed.
+ */
+export function staysOnPatient(received: unknown, { without = [] }: StayExpectation = {}, isNot = false): Verdict {
   const trace = traceOf(received);
   const strays = trace.strays();
-  const unproven = trace.unproven();
-  const pass = trace.hops.length > 0 && strays.length === 0 && unproven === undefined;
-  return {
-    pass,
-    message: () => {
-      if (pass) return `expected something to stray, but nothing did\n\n${trace}`;
-      if (trace.hops.length === 0) return 'expected to stay on the patient, but nothing was asked at all';
-      if (strays.length === 0 && unproven !== undefined) return `expected to stay on the patient, but ${unproven}\n\n${trace}`;
-      return `expected to stay on the patient, but\n${strays.map((stray) => `- ${stray}`).join('\n')}\n\n${trace}`;
-    },
-  };
+  if (strays.length > 0) {
+    const named = strays.map((stray) => `- ${stray}`).join('\n');
+    return { pass: false, message: () => `expected to stay on the patient, but\n${named}\n\n${trace}` };
+  }
+  if (trace.hops.length === 0)
+    return { pass: isNot, message: () => 'expected to stay on the patient, but nothing was asked at all' };
+  const doubt = trace.unproven() ?? unasked(trace, without) ?? vacuous(trace, without);
+  if (doubt !== undefined) return { pass: isNot, message: () => `expected to stay on the patient, but ${doubt}\n\n${trace}` };
+  return { pass: true, message: () => `expected something to stray, but nothing did\n\n${trace}` };
+}
+
+/** A tool named as one without values that nobody asked: most likely it has another name. */
+function unasked(trace: Trace, without: readonly string[]): string | undefined {
+  const asked = new Set(trace.hops.map(({ to, operation }) => `${to} ${operation}`));
+  const [one] = without.filter((tool) => !asked.has(tool));
+  return one === undefined ? undefined : `"${one}", said to be without values, was not called: tools are named \`agent tool\``;
+}
+
+function vacuous(trace: Trace, without: readonly string[]): string | undefined {
+  const all = trace.vacuities().filter(({ tool }) => !without.includes(tool));
+  if (all.length === 0) return undefined;
+  const told = all.map(({ tool, person }) => `- ${tool} about ${person.name}`).join('\n');
+  const tools = [...new Set(all.map(({ tool }) => `'${tool}'`))].join(', ');
+  return [
+    'this test is vacuous: nobody could have noticed. No answer held a value that only its patient has:',
+    told,
+    'Values are ids, names, numbers and measured values of the charts, and what `withValues` declares of rows of your own. What the call itself held may be an echo, and does not count.',
+    ...(all.some(({ aside }) => aside)
+      ? ['An agent that has no rows of a double answers with none: give it some, or test it with `interleave: false`.']
+      : []),
+    `A tool that answers without any, with a count or \`{ signed: true }\`, is said to: toStayOnPatient({ without: [${tools}] })`,
+  ].join('\n');
 }
 
 /** Judges the audit of a trace: one record has every member given. */
@@ -82,7 +115,7 @@ function named(code: number, check?: Check): string {
 
 function traceOf(received: unknown): Trace {
   const trace = received as Partial<Trace> | null | undefined;
-  if (typeof trace?.strays !== 'function' || typeof trace.unproven !== 'function' || trace.audit === undefined)
+  if (typeof trace?.strays !== 'function' || typeof trace.vacuities !== 'function' || trace.audit === undefined)
     throw new TypeError('this matcher takes the trace of a testbed: expect(bed.trace)');
   return trace as Trace;
 }

@@ -233,6 +233,21 @@ describe('interleaving', () => {
     expect(bed.trace).toStayOnPatient();
   });
 
+  it('says so when what goes on beside never ends', async () => {
+    const never = new Promise<void>(() => undefined);
+    let reached = 0;
+    const agent = agentOf(async (context) => {
+      reached += 1;
+      if (reached < 3) await never;
+      return { text: measured(await search(context)) };
+    });
+    await using bed = await createTestbed({ agents: [agent], people: [ann] });
+    const session = await bed.open(ann);
+    await session.call('speaker', say, {});
+    expect(bed.trace.strays()).toEqual([]);
+    expect(() => expect(bed.trace).toStayOnPatient()).toThrow('speaker say (under way)');
+  });
+
   it('says so when it proves nothing', async () => {
     const known = agentOf(async (context) => {
       const text = measured(await search(context));

@@ -1,9 +1,9 @@
 import { labs, listResults } from '@hmcp/clinic';
-import { createTestbed, people, personFrom, type TestPerson } from '@hmcp/testing';
+import { createTestbed, people, personFrom, type TestPerson, withValues } from '@hmcp/testing';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import '@hmcp/testing/vitest';
-import { canariesOf, valuesOf } from '../src/canaries.js';
+import { canariesOf, unescaped, valuesOf } from '../src/canaries.js';
 import { doubleOf } from '../src/double.js';
 import { chartsOf } from '../src/people.js';
 
@@ -101,6 +101,89 @@ describe('a person from a Bundle', () => {
     ],
   ])('is not in a testbed with %s', async (_, make, expected) => {
     await expect(createTestbed({ agents: [labs], people: make() })).rejects.toThrow(expected);
+  });
+});
+
+describe('values declared of a person', () => {
+  const canaries = (...everybody: TestPerson[]) => canariesOf(chartsOf(everybody), everybody);
+
+  it('are looked for as values of the chart are, and leave the person as they were', () => {
+    const ada = withValues(people.adalinde, ['Penicillin: anaphylaxis', 'say "no", Zoë\nQuillon']);
+    const { whoseIn, valuesIn } = canaries(ada, people.beatrisa);
+    expect(whoseIn('avoid Penicillin: anaphylaxis, always')).toEqual([ada]);
+    expect(whoseIn('avoid Penicillin')).toEqual([]);
+    expect(valuesIn(`Penicillin: anaphylaxis of ${people.beatrisa.birthDate}`, ada)).toEqual(['Penicillin: anaphylaxis']);
+    const text = JSON.stringify({ text: JSON.stringify(ada.values) });
+    expect(valuesIn(text, ada)).toEqual(ada.values);
+    const ascii = text.replace('ë', '\\\\u00EB');
+    expect(ascii).not.toBe(text);
+    expect(valuesIn(ascii, ada)).toEqual(ada.values);
+    expect(people.adalinde).not.toHaveProperty('values');
+  });
+
+  it('are other ones of the double, in what its chart says, too', () => {
+    const ada = withValues(personFrom(bundle({ text: { div: 'allergic to Penicillin' } })), ['Penicillin', '中文病人数']);
+    const double = doubleOf(ada, chartsOf([ada]).ofPatient(ada.id), new Set(ada.values));
+    expect(double.person.values).toHaveLength(2);
+    const all = JSON.stringify([double.chart.bundle, double.person.values]);
+    expect(canaries(ada).whoseIn(all)).toEqual([]);
+    expect(all).toContain(`allergic to ${double.person.values?.[0]}`);
+    expect(double.rewrite({ drug: 'Penicillin' })).toEqual({ drug: double.person.values?.[0] });
+  });
+
+  it.each<[string, () => readonly TestPerson[]]>([
+    ['that two people share', () => [withValues(people.adalinde, ['Latex: rash']), withValues(people.beatrisa, ['Latex: rash'])]],
+    ['that holds one of another', () => [withValues(people.adalinde, ['Latex']), withValues(people.beatrisa, ['Latex: rash'])]],
+    ['that another chart has', () => [withValues(people.adalinde, ['Potassium']), people.beatrisa]],
+    ['that is the code of everybody', () => [withValues(people.adalinde, ['laboratory']), people.beatrisa]],
+    ['that is the name of another', () => [people.beatrisa, withValues(people.adalinde, ['Beatrisa'])]],
+  ])('are refused by a testbed for one %s', async (_, make) => {
+    const refused = expect(createTestbed({ agents: [], people: make() })).rejects;
+    await refused.toThrow(/^value 1 declared of \w+ Testwright also stands/);
+  });
+
+  it.each<[string, unknown, unknown, string]>([
+    ['a copy of a person', { ...people.adalinde }, ['Penicillin'], 'made by personFrom'],
+    ['nobody', undefined, ['Penicillin'], 'made by personFrom'],
+    ['no value', people.adalinde, [], 'at least one'],
+    ['a text', people.adalinde, 'Penicillin', 'must be a list'],
+    ['nothing', people.adalinde, undefined, 'must be a list'],
+    ['a short one', people.adalinde, ['Penicillin', 'rash'], 'value 2 must be'],
+    ['space', people.adalinde, ['      '], 'value 1 must be'],
+    ['space around it', people.adalinde, ['Penicillin '], 'value 1 must be'],
+    ['a number', people.adalinde, [314159], 'value 1 must be'],
+    ['a hole', people.adalinde, new Array(1), 'value 1 must be'],
+  ])('are not declared as %s', (_, person, values, expected) => {
+    expect(() => withValues(person as TestPerson, values as string[])).toThrow(TypeError);
+    expect(() => withValues(person as TestPerson, values as string[])).toThrow(expected);
+  });
+});
+
+describe('a value in a text', () => {
+  it.each([
+    ['after a line break of JSON', JSON.stringify('Dear\nAdalinde')],
+    ['after a line break of JSON in JSON', JSON.stringify({ text: JSON.stringify('Dear\n\tAdalinde') })],
+    ['after an escaped character', '"see\\u0020Adalinde"'],
+    ['between escaped quotes', JSON.stringify(JSON.stringify(['Adalinde']))],
+    ['written in escapes', '"\\u0041dalinde"'],
+  ])('is found %s', (_, text) => {
+    const { whoseIn } = canariesOf(chartsOf(Object.values(people)), Object.values(people));
+    expect(whoseIn(text)).toEqual([people.adalinde]);
+  });
+
+  it.each(['nAdalinde', 'Adalindes', '\\', '"\\\\uAdalinde"', ''])('is not what is inside another word: %j', (text) => {
+    const { whoseIn } = canariesOf(chartsOf(Object.values(people)), Object.values(people));
+    expect(whoseIn(text)).toEqual([]);
+  });
+
+  it('reads the same at any depth of JSON', () => {
+    fc.assert(
+      fc.property(fc.string({ unit: 'grapheme' }), fc.integer({ min: 0, max: 3 }), (text, depth) => {
+        let inside = text;
+        for (let at = 0; at < depth; at += 1) inside = JSON.stringify(inside).slice(1, -1);
+        if (!text.includes('\\')) expect(unescaped(inside)).toBe(text);
+      }),
+    );
   });
 });
 
