@@ -1,5 +1,5 @@
 /** Looks at nothing happening, in a row, before it is believed. */
-const ROUNDS = 100;
+const ROUNDS = 1000;
 
 /**
  * Knows when nothing happens any more, without a timer. Between two messages of a testbed there is only computing, most of it in the
