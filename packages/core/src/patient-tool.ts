@@ -16,8 +16,8 @@ export interface Operation {
   readonly onward?: string | undefined;
   /** True when calling it changes something; also implied by a scope with c, u, d or write. @default false */
   readonly effect?: boolean | undefined;
-  /** Name of the argument that names the patient: compared, hidden from the listed schema, filled in. */
-  readonly patientArgument?: string | undefined;
+  /** Name of the argument that names the patient: compared, hidden from the listed schema, filled in. `null`: it takes none. */
+  readonly patientArgument?: string | null | undefined;
   /** @default "required" */
   readonly patientScope?: PatientScope | undefined;
   /** Schema of `structuredContent`; JSON of an operation without one is `unverifiable`. */

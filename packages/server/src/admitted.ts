@@ -135,9 +135,10 @@ export function atExpiry(expiresAt: number, env: AgentEnv, end: () => void): () 
 export function handlerParams(params: Json, operation: Operation | undefined, context: PatientContext | undefined): Json {
   const { [META.authorization]: _, ...meta } = metaOf(params);
   const shown = params._meta === undefined ? params : { ...params, _meta: meta };
-  if (operation?.patientArgument === undefined || context === undefined) return shown;
+  const { patientArgument } = operation ?? {};
+  if (patientArgument == null || context === undefined) return shown;
   const given = isJsonObject(params.arguments) ? params.arguments : {};
-  return { ...shown, arguments: { ...given, [operation.patientArgument]: context.patient } };
+  return { ...shown, arguments: { ...given, [patientArgument]: context.patient } };
 }
 
 /** Which declared fields of a contract's input the arguments do not satisfy; `undefined` when they do. */

@@ -105,7 +105,7 @@ export class Declarations {
 
   /** Which argument of a tool names the patient and is hidden from the listed schema. */
   patientArgument(tool: string): string | undefined {
-    return this.find('tools', tool)?.operation.patientArgument;
+    return this.find('tools', tool)?.operation.patientArgument ?? undefined;
   }
 }
 
