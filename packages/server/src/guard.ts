@@ -154,7 +154,7 @@ class TransportGuard {
       return;
     }
     if (method === 'notifications/cancelled') this.#cancelled(params.requestId as Id);
-    const shown = message.params === undefined ? message : { ...message, params: handlerParams(params, undefined, undefined) };
+    const shown = message.params === undefined ? message : { ...message, params: handlerParams(params) };
     deliver(shown, withoutAuth(extra));
   }
 
@@ -282,7 +282,7 @@ class TransportGuard {
     // An answer in revision 2026-07-28 is one JSON body, unless something was sent ahead of it.
     const takesWhole = REVISION in metaOf(params) ? exchange.takesWhole : undefined;
     this.#admit(message, inbound, bound, opened.record, () => opened.end(), takesWhole);
-    const shown = { ...message, params: handlerParams(params, inbound.operation, context) };
+    const shown = { ...message, params: handlerParams(params, inbound.operation, context, method) };
     const handlerExtra: MessageExtraInfo = { ...extra, authInfo: publicAuthInfo(token) };
     if (bound) bound.scope.run(() => deliver(shown, handlerExtra));
     else deliver(shown, handlerExtra);
@@ -351,7 +351,7 @@ class TransportGuard {
       forget();
       leave();
     });
-    deliver({ ...message, params: handlerParams(asked.params, undefined, undefined) }, withoutAuth(extra));
+    deliver({ ...message, params: handlerParams(asked.params) }, withoutAuth(extra));
     // It passed while this was decided.
     if (seal !== undefined && fenceOf(this.#env).epochs.passed(seal)) stop();
   }

@@ -1,8 +1,7 @@
-import type { OperationTable } from '@hmcp/core';
 import { parseScopes } from '@hmcp/core';
 import { McpServer as McpServerV1 } from '@modelcontextprotocol/sdk/server/mcp.js';
 import { InMemoryTransport, McpServer } from '@modelcontextprotocol/server';
-import { type AgentEnv, createProtection, type ServerTransport } from '../../src/index.js';
+import { type AgentEnv, createProtection, type ProtectedOperations, type ServerTransport } from '../../src/index.js';
 import type { Reply } from './carriers.js';
 import { ANN, type World, world } from './world.js';
 
@@ -29,7 +28,7 @@ export const MAKES = {
 export async function pinned(
   sdk: keyof typeof MAKES,
   register: (server: Registrar) => void,
-  operations: Parameters<typeof createProtection>[0]['operations'] & OperationTable,
+  operations: ProtectedOperations,
   more: Partial<AgentEnv> = {},
 ): Promise<Pinned> {
   const w = world(more);
