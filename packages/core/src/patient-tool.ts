@@ -6,7 +6,7 @@ import { canChange, parseScopes } from './scopes.js';
 export type PatientScope = 'required' | 'none';
 
 /**
- * What a server declares about one operation. Without it the operation is listed but answers 40303.
+ * What a server declares about one operation. Without it the operation is left out of lists and answers 40303.
  * @see protocol section 3
  */
 export interface Operation {

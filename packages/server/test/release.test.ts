@@ -438,9 +438,9 @@ test('the factory of a deployment that cannot be used is refused at start', () =
   expect(make({ operations: { tools: { t: { scope: ' ' } } } })).toThrow('"operations.tools"');
 });
 
-test('operations nobody declared are named at start', async () => {
+test('operations nobody declared are named at start, and not listed', async () => {
   const w = labs({ more: (server) => void server.registerTool('maintenance', {}, () => ({ content: [] })) });
   expect(await w.handler.undeclared).toEqual(['tools/maintenance']);
   expect(w.logged.join()).toContain('maintenance');
-  expect((await ask(w.handler, 'tools/list', {}, { token: w.own })).text).toContain('maintenance');
+  expect((await ask(w.handler, 'tools/list', {}, { token: w.own })).text).not.toContain('maintenance');
 });
