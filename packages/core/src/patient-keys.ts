@@ -5,8 +5,9 @@ import { isObject } from './references.js';
 const PATIENT_KEY =
   /^(?:for[-_]?)?(?:patients?|subjects?|beneficiary)(?:[-_.]?(?:fhir)?[-_.]?(?:ids?|refs?|references?|uuid))?$/i;
 const LONGEST_KEY = 'for-beneficiary-fhir-references'.length;
-/** First letters of such names: most members are done after a look at one. */
-const FIRST_LETTERS = 'pPsSbBfF';
+const SHORTEST_KEY = 'patient'.length;
+/** First letters of such names, in lower case: most members are done after a look at one. */
+const [P, S, B, F] = [...'psbf'].map((letter) => letter.charCodeAt(0));
 
 /** A name that says what it stands in, not whose: as a declared argument it tells nothing about the members of an answer. */
 const OWN_NAME = /^_?(?:ids?|uuid|key|code|name|refs?|references?|identifiers?|value|text|query|q|uri|url)$/i;
@@ -19,7 +20,9 @@ const ID_MEMBERS = ['id', '_id', 'uuid'] as const;
 
 /** True when the name of an argument or member says "patient" itself. @see protocol section 5 */
 export function saysPatient(key: string): boolean {
-  return key.length <= LONGEST_KEY && FIRST_LETTERS.includes(key.charAt(0)) && PATIENT_KEY.test(key);
+  if (key.length < SHORTEST_KEY || key.length > LONGEST_KEY) return false;
+  const first = key.charCodeAt(0) | 0x20;
+  return (first === P || first === S || first === B || first === F) && PATIENT_KEY.test(key);
 }
 
 /** A declared `patientArgument` by which members of an answer can be judged too. */
@@ -33,6 +36,7 @@ export function judgedMember(patientArgument: string | null | undefined): string
  * @see protocol section 5
  */
 export function otherIdUnder(key: string, value: unknown, own: string, depth = 0): string | undefined {
+  if (value === own) return undefined;
   if (typeof value === 'string') return otherInText(key, value, own);
   if (typeof value === 'number') return depth === 0 && PLURAL.test(key) ? undefined : otherNumber(value, own);
   if (Array.isArray(value)) {
