@@ -1,7 +1,7 @@
 import { openSession, type Session } from '@hmcp/agent';
 import type { ExtraParty } from '@hmcp/cli/world';
 import { isLaboratory } from '@hmcp/clinic';
-import { explain } from '@hmcp/core';
+import { explain, META } from '@hmcp/core';
 import { idsOf } from '@hmcp/examples/dist/checks.js';
 import { Person } from '@hmcp/examples/dist/orchestrator/person.js';
 import { playInWorld, type WorldRun } from '@hmcp/examples/dist/world-run.js';
@@ -101,8 +101,17 @@ async function visit({ name, server, tool, managed, connect }: Part, run: WorldR
   script.call = { name: tool, args: {} };
   await served(b.id, a.id);
 
+  const shown = script.shown.join('\n');
+  checks.is('the model was shown no key of ours', keysOfOurs(shown), []);
+  const planted = JSON.stringify(JSON.stringify({ _meta: { [META.context]: {} } })); // as text in a message
+  checks.is('a planted one would be found', keysOfOurs(shown + planted), [META.context]);
+
   await assistant.close();
   await session.close();
+}
+
+function keysOfOurs(text: string): string[] {
+  return Object.values(META).filter((key) => text.includes(key));
 }
 
 /** Everything this process writes to its screen, whoever writes it. */

@@ -1,5 +1,5 @@
 import { createInterface } from 'node:readline/promises';
-import { openSession, type SwitchAnswer, type SwitchDialog } from '@hmcp/agent';
+import { explainSwitch, openSession, type SwitchAnswer, type SwitchDialog } from '@hmcp/agent';
 import { getLabs, writeNote } from './contracts.js';
 import { deskOf, leave, manager, openBrowser, peer, smart } from './desk.js';
 
@@ -14,8 +14,7 @@ await show();
 await session.call('notes', writeNote, { text: 'potassium: repeat on Monday' }); // an effect, not yet saved
 
 const outcome = await session.switchPatient({ authorize: () => launch(1), confirm: askThePerson });
-if (outcome.result === 'committed') console.log(`the next patient; ${outcome.saved} saved, ${outcome.lost} lost`);
-else console.log(`still on the first patient, nothing lost: ${outcome.reason}`);
+console.log(explainSwitch(outcome)); // `outcome` itself is for programs
 await show();
 
 await session.close();

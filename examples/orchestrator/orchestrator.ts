@@ -1,4 +1,12 @@
-import { type Agent, openSession, type Session, type SwitchAnswer, type SwitchDialog, type SwitchReport } from '@hmcp/agent';
+import {
+  type Agent,
+  explainSwitch,
+  openSession,
+  type Session,
+  type SwitchAnswer,
+  type SwitchDialog,
+  type SwitchReport,
+} from '@hmcp/agent';
 import type { SmartClient } from '@hmcp/auth';
 import { listResults } from '@hmcp/clinic';
 
@@ -49,8 +57,7 @@ export async function nextPatient({ smart, screen }: Desk, session: Session): Pr
     authorize: () => smart.authorize({ launch: 'patient', scope, open: screen.open }), // a new grant, for the next patient
     confirm: screen.showDialog, // reaches a person; a model cannot answer it
   });
-  if (outcome.result === 'pending') screen.tell('Nobody can say yet who is open; nothing is shown until somebody can.');
-  else if (outcome.result !== 'committed') screen.tell(`Still on the first patient, nothing lost: ${outcome.reason}.`);
+  if (outcome.result !== 'committed') screen.tell(explainSwitch(outcome)); // what happened, and why, in a sentence
   // #endregion
   return outcome;
 }

@@ -184,7 +184,10 @@ export async function ofDevelopment(clients: Readonly<Record<string, VectorClien
       resources: [
         { resource: FHIR, scopesSupported: ['patient/*.rs', 'system/*.rs'] },
         { resource: MANAGER, scopesSupported: ['hmcp:context.participate'] },
-        ...['triage', 'labs', 'medications'].map((name) => ({ resource: url(name), scopesSupported: ['patient/*.rs'] })),
+        ...['triage', 'labs', 'medications'].map((name) => ({
+          resource: url(name),
+          scopesSupported: [clients[name]?.scope ?? ''],
+        })),
       ],
       managers: [manager],
     },

@@ -5,6 +5,7 @@ import type { JsonRpcMessage } from './instrument.js';
 import { CACHED_BY_SDK } from './methods.js';
 import { checkResult } from './result-check.js';
 import { sealOf } from './sealed-scope.js';
+import { withoutOwnKeys } from './without-context.js';
 
 const ENDED = 'the request ended before its answer came';
 
@@ -69,7 +70,7 @@ async function judgeResult(request: BoundRequest, message: JsonRpcMessage) {
   if (!verdict.inside) throw await request.drop(40903, verdict.reason, resultNamed(patient, verdict));
   await ledger.answered(hop, verdict, result.isError === true);
   if (scope.closed) throw await request.drop(40901, ENDED);
-  return withoutCaching(hop.event.method, { ...answerTo(message), result: scope.tag(result) });
+  return withoutCaching(hop.event.method, withoutOwnKeys({ ...answerTo(message), result: scope.tag(result) }));
 }
 
 /**

@@ -1,5 +1,6 @@
 export { type Agent, type AgentOptions, type CallOptions, createAgent } from './agent.js';
 export type { AgentEventEmitter, AgentEvents, HopEvent } from './events.js';
+export { explainSwitch } from './explain-switch.js';
 export type { AgentLog } from './hop-ledger.js';
 export type { ClientTransport } from './instrument.js';
 export { type AskedSwitch, type ParticipationOptions, participate, type SessionParticipation } from './participation.js';

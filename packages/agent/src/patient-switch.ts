@@ -22,7 +22,7 @@ export interface SwitchRequest {
  */
 export interface SwitchReport {
   readonly result: 'committed' | 'unchanged' | 'aborted' | 'refused' | 'pending';
-  /** Fixed words; absent when committed. */
+  /** A fixed word of the machine, absent when committed; `explainSwitch` makes it a sentence for a person. */
   readonly reason?: string | undefined;
   readonly switchId: string;
   /** The session's now. */

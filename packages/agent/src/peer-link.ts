@@ -15,7 +15,7 @@ import type { ResolvedPeer } from './peers.js';
 import type { SealKeeper } from './seal-keeper.js';
 import { sealOf } from './sealed-scope.js';
 import { nextTraceparent, type RandomBytes } from './traceparent.js';
-import { withoutContext } from './without-context.js';
+import { withoutContext, withoutOwnKeys } from './without-context.js';
 
 /** What a link needs of its agent. */
 export interface LinkParts {
@@ -192,9 +192,9 @@ export class PeerLink implements TransportHooks {
     { send, options: { requestSignal } }: Pick<Wire, 'send' | 'options'>,
   ): Promise<void> {
     let token: string | undefined;
-    // A pipe may be set up outside every request: its handshake needs no token.
+    // On a pipe a handshake needs no token, and gets none: it may go to a child that is only asked for its version.
     const needsToken = this.#kind === 'http' || methodClass(method) === 'catalogue';
-    if (this.#isHmcp && (needsToken || scope !== undefined)) {
+    if (this.#isHmcp && needsToken) {
       if (scope === undefined) throw await this.#ledger.refusedOutside(this.#start(bare));
       try {
         token = await this.#token(scope, callFrame.getStore(), await this.#proof(scope));
@@ -337,7 +337,7 @@ export class PeerLink implements TransportHooks {
     if (unbound !== undefined) {
       this.#unbound.delete(id);
       const { origin, method, end } = unbound;
-      const handOver = () => deliver(withoutCaching(method, message));
+      const handOver = () => deliver(withoutCaching(method, withoutOwnKeys(message)));
       if (origin === undefined) outsideScope(handOver);
       else origin.run(handOver);
       end();
@@ -366,7 +366,7 @@ export class PeerLink implements TransportHooks {
 
   #receiveNotification(method: string, message: JsonRpcMessage, deliver: Deliver): void {
     if (SERVER_NOTIFICATIONS.has(method)) {
-      outsideScope(() => deliver(message));
+      outsideScope(() => deliver(withoutOwnKeys(message)));
       return;
     }
     const request = this.#requestOf(method, message);
@@ -376,7 +376,7 @@ export class PeerLink implements TransportHooks {
     }
     request.enqueue(async () => {
       const admitted = await admitNotification(request, message);
-      if (admitted) request.deliver(() => deliver(message));
+      if (admitted) request.deliver(() => deliver(withoutOwnKeys(message)));
     });
   }
 

@@ -15,8 +15,34 @@ export function withoutContext(message: JsonRpcMessage): JsonRpcMessage {
   return { ...message, params: { ...message.params, _meta: Object.fromEntries(kept) } };
 }
 
+/**
+ * What a peer said without this project's own keys in `_meta`. They are read by the checks only: frameworks show `_meta` to a model,
+ * and a binding holds `pk` beside the intent that keys it. Every other key stays; a `_meta` of which nothing is left goes.
+ * @see protocol section 2.4
+ */
+export function withoutOwnKeys(message: JsonRpcMessage): JsonRpcMessage {
+  const { params, result } = message;
+  return {
+    ...message,
+    ...(params === undefined ? {} : { params: bared(params) }),
+    ...(result === undefined ? {} : { result: bared(result) }),
+  };
+}
+
+function bared<T>(said: T): T {
+  if (typeof said !== 'object' || said === null || !('_meta' in said)) return said;
+  const { _meta: meta, ...rest } = said;
+  if (typeof meta !== 'object' || meta === null) return said;
+  const kept = Object.entries(meta).filter(([key]) => !isOwnKey(key.toLowerCase()));
+  return (kept.length === 0 ? rest : { ...rest, _meta: Object.fromEntries(kept) }) as T;
+}
+
+function isOwnKey(key: string): boolean {
+  return key.startsWith('dev.hmcp/');
+}
+
 function isContextKey(key: string): boolean {
-  return key.startsWith('dev.hmcp/') || CARRIERS.has(key);
+  return isOwnKey(key) || CARRIERS.has(key);
 }
 
 /** The same for HTTP headers: the protocol's transition header, its relatives in SHARP, and W3C carriers. */

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { contractScope } from '../src/peer-tokens.js';
 import { checkResult } from '../src/result-check.js';
 import { nextTraceparent } from '../src/traceparent.js';
-import { isContextHeader, withoutContext } from '../src/without-context.js';
+import { isContextHeader, withoutContext, withoutOwnKeys } from '../src/without-context.js';
 import { ANN, BO, FHIR, observation } from './support/world.js';
 
 const context = { fhirServer: FHIR, patient: ANN };
@@ -29,6 +29,23 @@ describe('what is removed from a message', () => {
   test.each([[undefined], [null], ['text'], [7]])('`_meta` %j stays as it is', (_meta) => {
     const message = { jsonrpc: '2.0', id: 1, method: 'ping', params: { _meta } } as const;
     expect(withoutContext(message)).toBe(message);
+    expect(withoutOwnKeys(message)).toEqual(message);
+  });
+
+  test.each(['params', 'result'] as const)('of what a peer said in its %s: every key of ours, and nothing else', (member) => {
+    const ours = fc.constantFrom('dev.hmcp/context', 'DEV.HMCP/Context', 'dev.hmcp/authorization', 'dev.hmcp/', 'Dev.Hmcp/x');
+    fc.assert(
+      fc.property(fc.dictionary(fc.oneof(ours, fc.constant('baggage'), fc.string()), fc.jsonValue()), (meta) => {
+        const kept = Object.entries(meta).filter(([key]) => !/^dev\.hmcp\//i.test(key));
+        const said = withoutOwnKeys({ jsonrpc: '2.0', [member]: { said: 1, _meta: meta } });
+        const rest = kept.length === 0 ? {} : { _meta: Object.fromEntries(kept) };
+        expect(said).toEqual({ jsonrpc: '2.0', [member]: { said: 1, ...rest } });
+      }),
+    );
+  });
+
+  test.each([[undefined], [null], ['text'], [7]])('a result %j stays as it is', (result) => {
+    expect(withoutOwnKeys({ jsonrpc: '2.0', id: 1, result })).toEqual({ jsonrpc: '2.0', id: 1, result });
   });
 
   test.each([

@@ -76,6 +76,18 @@ describe('a pipe to a child', () => {
     expect(tokens.requests).toHaveLength(2);
   });
 
+  test.each([
+    'server/discover',
+    'initialize',
+    'notifications/initialized',
+  ])('is told nothing of the patient of a request, nor its token, by %s: the child may only be asked for its version', async (method) => {
+    const { pipe, tokens } = wire();
+    const message = { jsonrpc: '2.0', ...(method.startsWith('notifications/') ? {} : { id: 0 }), method, params: {} } as const;
+    await scopeOf(ANN).run(() => pipe.send(message));
+    expect(pipe.sent).toEqual([message]);
+    expect(tokens.requests).toEqual([]);
+  });
+
   test('hands each answer over in the scope of its request, a change notice outside every scope', async () => {
     const made = wire();
     await scopeOf(ANN).run(() => made.pipe.send(call(1)));
@@ -85,6 +97,32 @@ describe('a pipe to a child', () => {
     expect(first).toMatchObject({ patient: ANN, message: { id: 1 } });
     const notice = { jsonrpc: '2.0', method: 'notifications/tools/list_changed' } as const;
     expect(await scopeOf(ANN).run(() => receive(made, notice))).toEqual([{ message: notice, patient: undefined }]);
+  });
+
+  test('no key of ours is on what a client is handed: it was read by the checks, and a framework would show it to a model', async () => {
+    const made = wire();
+    const [bound, more] = [await binding(ANN), { 'example.com/own': 'kept' }];
+    await scopeOf(ANN).run(() => made.pipe.send(call(1, { _meta: { progressToken: 1 } })));
+    await made.pipe.send({ jsonrpc: '2.0', id: 2, method: 'initialize', params: {} });
+    const inbound: JsonRpcMessage[] = [
+      {
+        jsonrpc: '2.0',
+        method: 'notifications/progress',
+        params: { progressToken: 1, progress: 1, _meta: { ...bound, ...more } },
+      },
+      { jsonrpc: '2.0', method: 'notifications/message', params: { level: 'info', data: 'half way', _meta: bound } },
+      { jsonrpc: '2.0', method: 'notifications/tools/list_changed', params: { _meta: bound } },
+      { jsonrpc: '2.0', id: 2, result: { capabilities: {}, _meta: { ...bound, 'DEV.HMCP/other': 1, ...more } } },
+      await answer(1, ANN, { _meta: { ...bound, ...more } }),
+    ];
+    const found = /dev\.hmcp|intent-of-ann|"pk"/i;
+    for (const message of inbound) {
+      expect(JSON.stringify(message)).toMatch(found); // what is looked for below is there to be found
+      expect(await receive(made, message)).toHaveLength(1);
+    }
+    expect(JSON.stringify(made.delivered)).not.toMatch(found);
+    const kept = made.delivered.map(({ message: { params, result } }) => (params ?? (result as { _meta?: unknown }))._meta);
+    expect(kept).toEqual([more, undefined, undefined, more, more]);
   });
 
   test('answers swapped between two requests are both dropped', async () => {

@@ -107,7 +107,11 @@ export const Manager = z
   });
 export type Manager = z.infer<typeof Manager>;
 
-/** A resource tokens can be minted for (their `aud`). */
+/**
+ * A resource tokens can be minted for (their `aud`). A token exchanged for it holds nothing beyond `scopesSupported`; with an empty
+ * list the caller's token and registration alone bound it.
+ * @see protocol section 5
+ */
 export const Resource = z.strictObject({ resource: SafeUrl, scopesSupported: z.array(ScopeList).default([]) });
 export type Resource = z.infer<typeof Resource>;
 

@@ -104,6 +104,8 @@ export interface ExchangeQuestion {
   readonly fhirServer: string;
   /** Known resources. */
   readonly known: ReadonlySet<string>;
+  /** Every scope the resource is registered with; `undefined` when its registration names none, and then it bounds nothing. */
+  readonly registered?: string | undefined;
   /** Used when the subject token belongs to no transaction yet. */
   readonly newTxn: string;
   /** Seconds since the epoch. */
@@ -151,6 +153,8 @@ export function decideExchange(question: ExchangeQuestion): Exchanged | OAuthRef
   const scope = narrowScope(request.scope, subject.scope ?? '', caller.scope);
   if (scope === undefined)
     return refuse('invalid_scope', 'the scope is empty or goes beyond the subject token or the registration');
+  if (question.registered !== undefined && !coversAll(parseScopes(question.registered), parseScopes(scope)))
+    return refuse('invalid_scope', 'the resource is not registered with the scope');
 
   const chain = own ? [] : [...(subject.__hmcp?.chain ?? []), record(subject, question.pth)];
   if (chain.length > MAX_CHAIN) return refuse('invalid_grant', 'the chain is too long');

@@ -40,6 +40,7 @@ async function exchange(provider: Provider, authority: Authority, ctx: Context):
       seal,
       fhirServer: authority.config.fhirServer,
       known: authority.resources,
+      registered: registeredScope(authority, request.resources),
       newTxn: randomUUID(),
       now: seconds,
       maxLife: authority.config.exchangeSeconds,
@@ -67,6 +68,11 @@ async function exchange(provider: Provider, authority: Authority, ctx: Context):
     expires_in: decision.exp - seconds,
     scope: decision.scope,
   };
+}
+
+/** What a resource is registered with; `undefined` when that is nothing, as for the FHIR server, which decides for itself. */
+function registeredScope({ config }: Authority, [named]: readonly string[]): string | undefined {
+  return config.resources.find(({ resource }) => resource === named)?.scopesSupported.join(' ') || undefined;
 }
 
 /** A token this server signed and still remembers; anything else is no subject. */

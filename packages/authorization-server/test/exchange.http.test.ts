@@ -182,6 +182,15 @@ describe('an exchange', () => {
     expect((await world.exchange('triage', forged, LABS, 'patient/Observation.rs')).body.error).toBe('invalid_grant');
   });
 
+  it('is refused a scope the resource is not registered with, which subject and caller hold', async () => {
+    const answer = await world.exchange('triage', await toTriage(), LABS, 'patient/MedicationRequest.rs');
+    expect(answer).toMatchObject({ status: 400, body: { error: 'invalid_scope' } });
+    expect(world.records.at(-1)).toMatchObject({
+      event: 'token.refused',
+      reason: 'the resource is not registered with the scope',
+    });
+  });
+
   it('is refused at depth five', async () => {
     let token = await toLabs(); // one record
     const path = [

@@ -102,6 +102,24 @@ describe('the decision on an exchange', () => {
     expect(decideExchange({ ...own, origin })).toMatchObject({ ok: false, error: 'invalid_grant' });
   });
 
+  it.each([
+    ['the scope it is registered with', 'patient/Observation.rs'],
+    ['a wider one', 'patient/Condition.rs patient/*.rs'],
+  ])('gives a token for a resource within %s', (_, registered) => {
+    expect(decideExchange({ ...question, registered })).toMatchObject({ ok: true, scope: 'patient/Observation.rs' });
+  });
+
+  it.each([
+    ['another type', 'patient/Condition.rs'],
+    ['less', 'patient/Observation.r'],
+    ['one constraint more', 'patient/Observation.rs?category=laboratory'],
+    ['another level', 'user/Observation.rs'],
+    ['nothing that can be read', 'everything'],
+  ])('refuses a token for a resource that is registered with %s, whatever subject and caller hold', (_, registered) => {
+    for (const asked of [question, { ...own, registered }])
+      expect(decideExchange({ ...asked, registered })).toMatchObject({ ok: false, error: 'invalid_scope' });
+  });
+
   it('refuses an own token for a target the caller is not registered for', () => {
     expect(decideExchange({ ...own, request: { ...own.request, resources: [FHIR] } })).toMatchObject({ error: 'invalid_target' });
   });

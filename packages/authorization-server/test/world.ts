@@ -160,10 +160,10 @@ export async function startWorld(
     ],
     resources: [
       { resource: FHIR, scopesSupported: ['patient/*.rs', 'user/*.rs', 'system/*.rs'] },
-      { resource: TRIAGE, scopesSupported: ['patient/hmcp:read'] },
+      { resource: TRIAGE, scopesSupported: ['patient/*.rs', 'patient/hmcp:read', 'user/*.rs'] },
       { resource: LABS, scopesSupported: ['patient/Observation.rs'] },
-      { resource: MEDICATIONS, scopesSupported: ['patient/MedicationRequest.rs'] },
-      { resource: MANAGER, scopesSupported: ['hmcp:context.switch hmcp:context.participate'] },
+      { resource: MEDICATIONS, scopesSupported: ['patient/*.rs'] },
+      { resource: MANAGER, scopesSupported: ['hmcp:context.switch hmcp:context.participate patient/Patient.r'] },
     ],
     managers: [
       {

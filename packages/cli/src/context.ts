@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util';
-import { openSession, type SwitchReport } from '@hmcp/agent';
+import { explainSwitch, openSession, type SwitchReport } from '@hmcp/agent';
 import type { Grant } from '@hmcp/auth';
 import { readSessions, type Session } from '@hmcp/context-manager';
 import { explain, HmcpError } from '@hmcp/core';
@@ -173,11 +173,10 @@ function outcome(sid: string | undefined, report: SwitchReport) {
   return { type: 'switch', sid, switchId, result, reason, epoch, saved, lost, evicted, revoked };
 }
 
-function sentence({ result, reason, epoch, saved, lost, evicted, revoked }: SwitchReport): string {
-  if (result === 'unchanged') return `Nothing changed: the session is on that patient already, epoch ${epoch}.`;
-  if (result === 'pending') return 'Nobody can say yet how the switch ended; nothing is shown until somebody can.';
-  if (result !== 'committed')
-    return `Not switched (${reason ?? result}): still on the first patient, epoch ${epoch}; nothing was lost.`;
+function sentence(report: SwitchReport): string {
+  const { result, epoch, saved, lost, evicted, revoked } = report;
+  if (result === 'pending') return explainSwitch(report);
+  if (result !== 'committed') return `${explainSwitch(report)} Epoch ${epoch}.`;
   const work = saved + lost === 0 ? '' : ` Unsaved items: ${saved} saved, ${lost} lost.`;
   const left = evicted.length === 0 ? '' : ` Left the session: ${evicted.join(', ')}.`;
   return `Switched: epoch ${epoch}.${work}${left} The first grant was ${revoked ? 'revoked' : 'not revoked'}.`;

@@ -9,8 +9,8 @@ const HELP = `hmcp dev [--data DIR] [--state DIR] [--agent NAME=PROGRAM]… [--c
          [--calls NAME=AGENT]… [--scope SCOPES] [--json]
 
 Starts a small clinic on free loopback ports, each party its own process: a SMART authorization server with a patient picker,
-a FHIR R4 API, a context manager, and the agents portal, triage, labs, medications and orders. Runs until Ctrl-C. For development
-only: it refuses to start with NODE_ENV=production.
+a FHIR R4 API, a context manager, and the agents portal, triage, labs, medications and orders. Runs until Ctrl-C, SIGTERM or SIGHUP;
+under npx also until npx is ended by SIGTERM. For development only: it refuses to start with NODE_ENV=production.
 
   --data DIR    a folder of FHIR R4 Bundles (default: HMCP_DATA, else the people this project ships)
   --state DIR   keys as JWK sets, configurations, audit (default: HMCP_STATE, else .hmcp); the next start reuses its keys, and
@@ -20,7 +20,8 @@ only: it refuses to start with NODE_ENV=production.
   --child       adds an agent of yours that its caller starts as a child and speaks to over its pipes: it is registered and its
                 CONFIG is written to DIR/config/NAME.json, and that is all
   --calls       lets an added agent call another agent of the clinic, or an added one: it is among the "peers" of CONFIG
-  --scope       largest scope of the added agents' tokens, space-separated; needed with --agent
+  --scope       what the added agents are registered with, space-separated; needed with --agent. No token for one of them, and
+                none it gets for its own calls, holds more: a call that needs more is refused with 40302
   --json        print one line of JSON when everything listens: every URL, resource identifier, account, client and key file
 
 Exit codes: 0 stopped · 1 a process of the clinic ended by itself · 3 the records cannot be read, or the state folder cannot be
@@ -56,8 +57,8 @@ export async function devCommand(argv: string[], io: CommandIo): Promise<number>
   const stop = new AbortController();
   const stopped = new Promise<'stopped'>((done) => stop.signal.addEventListener('abort', () => done('stopped')));
   const onSignal = (): void => stop.abort();
-  process.once('SIGINT', onSignal);
-  process.once('SIGTERM', onSignal);
+  for (const signal of ENDING) process.once(signal, onSignal);
+  const unwatch = io.env.npm_command === undefined ? () => undefined : whenParentEnds(onSignal);
   try {
     const state = resolve(stateFolder(values.state, io));
     const world = await startWorld({ records: await recordsOf(data), data, state, extras, signal: stop.signal });
@@ -75,9 +76,24 @@ export async function devCommand(argv: string[], io: CommandIo): Promise<number>
     io.stderr.write(`hmcp dev: ${error.message}\n`);
     return error.code === 'ended' ? EXIT.notice : EXIT.unreadable;
   } finally {
-    process.off('SIGINT', onSignal);
-    process.off('SIGTERM', onSignal);
+    unwatch();
+    for (const signal of ENDING) process.off(signal, onSignal);
   }
+}
+
+/** SIGHUP: the terminal was closed. */
+const ENDING = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+/** Milliseconds between two looks at whether the parent is still there. */
+const LOOK_MS = 1000;
+
+/** `kill` of npx ends the shell in which npm runs this, and tells this program nothing. @returns what ends the watch */
+function whenParentEnds(tell: () => void): () => void {
+  const { ppid } = process;
+  const timer = setInterval(() => {
+    if (process.ppid !== ppid) tell();
+  }, LOOK_MS);
+  timer.unref();
+  return () => clearInterval(timer);
 }
 
 interface AddedAgents {
@@ -140,6 +156,6 @@ ${accounts.join('\n')}
 
 Audit and keys: ${facts.state}
 Try: ${callLine(facts)}
-Stop with Ctrl-C.
+Stop with Ctrl-C. From elsewhere: kill ${process.pid}
 `;
 }

@@ -167,7 +167,7 @@ export async function planWorld(
     clients,
     resources: [
       ...resources.map(({ name, scope }) => ({ resource: url(name), scopesSupported: scope.split(' ') })),
-      { resource: url(MANAGER), scopesSupported: [MANAGER_SCOPES.switch, MANAGER_SCOPES.participate] },
+      { resource: url(MANAGER), scopesSupported: [MANAGER_SCOPES.switch, MANAGER_SCOPES.participate, 'patient/Patient.r'] },
     ],
     managers: [manager.trusted],
   };

@@ -15,7 +15,7 @@ const BY_CHECK: Readonly<Partial<Record<HmcpErrorCode, Readonly<Partial<Record<C
   40302: {
     peer: {
       says: 'the token was refused on its way: by the peer, or by the authorization server that was to exchange it',
-      mend: 'register the caller for that peer and that scope, and let the token live longer than the call',
+      mend: 'register the caller for that peer, and both of them for that scope; let the token live longer than the call',
     },
     equality: {
       says: 'the seal is of another FHIR server than the token',
@@ -40,8 +40,8 @@ const BY_CHECK: Readonly<Partial<Record<HmcpErrorCode, Readonly<Partial<Record<C
     },
     seal: { says: 'the seal is not valid here', mend: 'get a seal from a context manager this server trusts' },
     result: {
-      says: 'the result is not, or not only, of the patient in context; nothing of it was released',
-      mend: 'have the server that answered looked at',
+      says: 'the result is not, or could not be shown to be, of the patient in context alone; nothing of it was released',
+      mend: 'have the server that answered looked at; its audit says whether a row was of somebody else or could not be checked',
     },
   },
   42801: {

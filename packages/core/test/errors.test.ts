@@ -36,7 +36,7 @@ describe('the table of refusals', () => {
     ['header', '`X-HMCP-Patient` names another patient', 'leave the header out'],
     ['equality', 'token and envelope do not name the same patient', 'send the envelope'],
     ['seal', 'the seal is not valid here', 'get a seal'],
-    ['result', 'nothing of it was released', 'have the server that answered looked at'],
+    ['result', 'nothing of it was released', 'have the server that answered looked at; its audit says'],
   ] as const)('40903 of check %s says what named another patient, and its own mend', (check, says, mend) => {
     const text = explain(new HmcpError(40903, { by: LABS, hop: 2, check }));
     expect(text).toContain(says);

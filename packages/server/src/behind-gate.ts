@@ -50,6 +50,22 @@ export async function noteRefusal(status: number, exchange: Exchange, body: Json
   await makeDurable(env, { ...record, event: 'request.refused', outcome: 4, code: status, check: 'size', reason });
 }
 
+/**
+ * What a caller is told in place of an answer that no guard decided: its transport was never handed to `protect`. A message, for a
+ * status would look like a server that cannot be reached. Recorded, and said to the operators.
+ */
+export async function unprotected(exchange: Exchange, body: Json, env: AgentEnv): Promise<Response> {
+  env.log?.error({}, 'an answer of a transport that is not protected was withheld: hand each transport to `protect`');
+  try {
+    const record = await describe(inboundOf(exchange, body), env, undefined);
+    const reason = 'the transport of this server is not protected';
+    await makeDurable(env, { ...record, event: 'result.withheld', outcome: 8, code: -32603, check: 'result', reason });
+    return jsonRpc(200, idOf(body), { code: -32603, message: `Internal error: ${reason}` });
+  } catch (error) {
+    return auditUnavailable(error, body.id);
+  }
+}
+
 /** A body was read before the gate, and is not where it would look: a mistake of the deployment, not of the caller. */
 export class BodyGone extends TypeError {
   override readonly name = 'BodyGone';

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { outsideScope } from '@hmcp/core/request-scope';
-import { authInfoOf, BodyGone, deprecated, noteRefusal, SECRET_HEADERS, undecided } from './behind-gate.js';
+import { authInfoOf, BodyGone, deprecated, noteRefusal, SECRET_HEADERS, undecided, unprotected } from './behind-gate.js';
 import type { Exchange } from './exchange.js';
 import { type Json, MAX_BODY_BYTES } from './message.js';
 import { readUpTo, writeWhole } from './node-exchange.js';
@@ -44,16 +44,34 @@ function handOn({ exchange, body }: PassedOn, request: Carried, response: Server
   for (const [name, value] of headers) response.setHeader(name, value);
 }
 
-/** Lets no answer begin that no guard began to decide: it comes from a transport that nobody protected. */
+/**
+ * Lets no answer begin that no guard began to decide: it comes from a transport that nobody protected. Whatever is written then goes
+ * nowhere, and the caller is told so instead.
+ */
 function withholdUndecided(exchange: Exchange, body: Json, response: ServerResponse, { env }: ProtectedGate): void {
-  const begin = response.writeHead;
-  response.writeHead = (...head: unknown[]) => {
-    const status = Number(head[0]);
+  const { writeHead, flushHeaders, write, end } = response;
+  let withheld = false;
+  const withholds = (status: number): boolean => {
     // 202 answers what asks for nothing, and has no body.
-    if (status < 400 && status !== 202 && exchange.deciding.length === 0)
-      throw new Error('an answer of a transport that is not protected is withheld');
-    return Reflect.apply(begin, response, head) as ServerResponse;
+    if (withheld || response.headersSent || status >= 400 || status === 202 || exchange.deciding.length > 0) return withheld;
+    withheld = true;
+    const answered = unprotected(exchange, body, env).then(async (said) => {
+      const bytes = Buffer.from(await said.arrayBuffer());
+      for (const name of response.getHeaderNames()) response.removeHeader(name);
+      Reflect.apply(writeHead, response, [said.status, Object.fromEntries(said.headers)]);
+      Reflect.apply(end, response, [bytes]);
+    });
+    answered.catch(() => response.destroy());
+    return true;
   };
+  response.writeHead = (...head: unknown[]) =>
+    withholds(Number(head[0])) ? response : (Reflect.apply(writeHead, response, head) as ServerResponse);
+  response.flushHeaders = () => {
+    if (!withholds(response.statusCode)) Reflect.apply(flushHeaders, response, []);
+  };
+  response.write = (...chunk: unknown[]) => withholds(response.statusCode) || (Reflect.apply(write, response, chunk) as boolean);
+  response.end = (...last: unknown[]) =>
+    withholds(response.statusCode) ? response : (Reflect.apply(end, response, last) as ServerResponse);
   response.once('finish', () => {
     if (response.statusCode < 400 || exchange.deciding.length > 0) return;
     void noteRefusal(response.statusCode, exchange, body, env).catch(() => undefined);

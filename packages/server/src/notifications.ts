@@ -59,7 +59,9 @@ export async function noticeInRequest(
   });
   const unverifiable = verdict.inside && verdict.unverifiable > 0 && saysMore(said);
   if (!verdict.inside || bound?.scope.holdsForeign(params) || (unverifiable && env.unverifiable === 'withhold')) {
-    const reason = 'a notification during the request was withheld';
+    const reason = unverifiable
+      ? 'a notification that cannot be verified was withheld'
+      : 'a notification during the request was withheld';
     const named = bound === undefined || verdict.inside ? [] : resultNamed(patient, verdict);
     await makeDurable(env, {
       ...record,

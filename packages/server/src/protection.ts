@@ -1,6 +1,6 @@
 import { outsideScope } from '@hmcp/core/request-scope';
 import type { AuthInfo, Transport } from '@modelcontextprotocol/server';
-import { authInfoOf, BodyGone, deprecated, recordRefusal, undecided, withoutSecrets } from './behind-gate.js';
+import { authInfoOf, BodyGone, deprecated, recordRefusal, undecided, unprotected, withoutSecrets } from './behind-gate.js';
 import { CallerSessions } from './caller-sessions.js';
 import { checkEnv } from './check-env.js';
 import type { AgentEnv } from './define-agent.js';
@@ -121,7 +121,7 @@ function webGate(gate: ProtectedGate, serve: Serve): (request: Request) => Promi
     if (exchange.deciding.length > 0 || response.status === 202) return deprecated(response, exchange, env);
     if (response.status >= 400) return recordRefusal(response, exchange, body, env);
     await response.body?.cancel();
-    throw new Error('an answer of a transport that is not protected is withheld');
+    return unprotected(exchange, body, env);
   };
   return async (request) => {
     try {

@@ -1,4 +1,4 @@
-import { createServer, request as httpRequest } from 'node:http';
+import { createServer, request as httpRequest, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { ERRORS, OTHER_ANSWERS } from '@hmcp/core';
 import { currentScope } from '@hmcp/core/request-scope';
@@ -253,13 +253,69 @@ describe('half a protection', () => {
     ['SDK v2', V2],
   ])('%s: an answer of a transport that nobody protected is withheld', async (_name, sdk) => {
     const p = await protectedHttp(sdk, { protects: false });
-    const said = vi.spyOn(console, 'error').mockImplementation(() => undefined); // the SDK's own HTTP layer
-    const answer = await p.ask('tools/call', call('wrong-labs'), 'own');
-    expect(answer.status).toBe(500);
-    for (const word of NEVER) expect(answer.text).not.toContain(word);
-    expect(said).toHaveBeenCalledOnce();
-    said.mockRestore();
+    for (const [method, params] of [
+      ['tools/call', call('wrong-labs')],
+      ['tools/list', {}],
+    ] as const) {
+      const answer = await p.ask(method, params, 'own');
+      // An answer, not a failure of the connection; and nothing on the console of the SDK's HTTP layer.
+      expect(answer.status).toBe(200);
+      expect(answer.error).toEqual({ code: -32603, message: 'Internal error: the transport of this server is not protected' });
+      for (const word of NEVER) expect(answer.text).not.toContain(word);
+      expect(p.audit.last).toMatchObject({ event: 'result.withheld', code: -32603, method });
+    }
+    const notice = 'an answer of a transport that is not protected was withheld: hand each transport to `protect`';
+    expect(p.logged.map((line) => JSON.parse(line))).toEqual([{ notice }, { notice }]);
+    p.audit.failing = true;
+    expect((await p.ask('tools/call', call('wrong-labs'), 'own')).error).toMatchObject({ code: 50302 });
     await p.close();
+  });
+
+  test.each<[string, (response: ServerResponse) => void]>([
+    ['with its head first', (response) => response.writeHead(200, { 'x-row': BO }).end(BO)],
+    [
+      'as a stream',
+      (response) => {
+        response.writeHead(200).flushHeaders();
+        response.write(BO);
+        response.end(BO);
+      },
+    ],
+    ['without a head', (response) => void response.end(BO)],
+    [
+      'piece by piece, without a head',
+      (response) => {
+        for (const row of [BO, BO]) response.write(row);
+        response.end();
+      },
+    ],
+    [
+      'after its head was flushed',
+      (response) => {
+        response.flushHeaders();
+        response.end(BO);
+      },
+    ],
+    ['later', (response) => void setImmediate(() => response.setHeader('x-row', BO).end(BO))],
+  ])('what nobody protected and writes %s goes nowhere', async (_how, write) => {
+    const http = createServer();
+    await new Promise<void>((resolve) => http.listen(0, '127.0.0.1', resolve));
+    const url = `http://127.0.0.1:${(http.address() as AddressInfo).port}/mcp`;
+    const issuer = new TestIssuer(url);
+    const { env, audit } = world({ resource: url, verifier: issuer });
+    const hmcp = createProtection({ ...env, operations: EXISTING });
+    http.on('request', (request, response) => void hmcp.gate(request, response, () => write(response)));
+    const response = await fetch(url, {
+      method: 'POST',
+      body: JSON.stringify({ jsonrpc: '2.0', id: 7, method: 'tools/call', params: call('get-labs') }),
+      headers: { 'content-type': 'application/json', authorization: `Bearer ${issuer.issue(ANN)}` },
+    });
+    const text = await response.text();
+    expect([response.status, JSON.parse(text)]).toMatchObject([200, { id: 7, error: { code: -32603 } }]);
+    expect(text + JSON.stringify([...response.headers])).not.toContain(BO);
+    expect(audit.records).toMatchObject([{ event: 'result.withheld', check: 'result' }]);
+    http.closeAllConnections();
+    await new Promise((resolve) => http.close(resolve));
   });
 
   test('a body that earlier middleware read is checked as it read it', async () => {
@@ -483,7 +539,13 @@ describe('createProtection', () => {
         headers: { 'content-type': 'application/json', authorization: `Bearer ${issuer.issue(ANN)}` },
       }),
     );
-    expect(response.status).toBe(500);
-    expect(await response.text()).not.toContain(BO);
+    expect([response.status, await response.json()]).toEqual([
+      200,
+      {
+        jsonrpc: '2.0',
+        id: 1,
+        error: { code: -32603, message: 'Internal error: the transport of this server is not protected' },
+      },
+    ]);
   });
 });

@@ -1,4 +1,4 @@
-import { HmcpError, META, patientKey } from '@hmcp/core';
+import { explain, HmcpError, META, patientKey } from '@hmcp/core';
 import { currentScope } from '@hmcp/core/request-scope';
 import { ProtocolError } from '@modelcontextprotocol/server';
 import { describe, expect, test } from 'vitest';
@@ -140,6 +140,15 @@ describe('what nobody can verify', () => {
     const l = labs(free, { unverifiable: 'withhold' });
     expect((await l.call()).error).toMatchObject({ code: 40903, data: { check: 'result' } });
     expect(l.audit.last).toMatchObject({ event: 'result.withheld', reason: 'a part of the result cannot be verified' });
+  });
+
+  test('is not said to be of another patient: neither to the caller, nor in the audit', async () => {
+    const l = labs(free, { unverifiable: 'withhold' });
+    expect(explain((await l.call()).error)).toContain('is not, or could not be shown to be, of the patient in context alone');
+    expect(l.audit.last).not.toHaveProperty('compared');
+    const others = labs({ tool: () => ({ content: [text(JSON.stringify(observation(BO)))] }) }, { unverifiable: 'withhold' });
+    expect((await others.call()).error).toMatchObject({ code: 40903 });
+    expect(others.audit.last).toMatchObject({ reason: 'another patient', compared: expect.anything() });
   });
 
   test('JSON that satisfies the declared output is verified, and a text that repeats it is counted once', async () => {

@@ -345,7 +345,9 @@ describe('notifications of a server', () => {
 
   test('free text is withheld where unverifiable parts are; numbers go on', async () => {
     const strict = { unverifiable: 'withhold' } as const;
-    expect((await progress({ message: 'half way' }, strict).call({}, { meta })).before).toEqual([]);
+    const l = progress({ message: 'half way' }, strict);
+    expect((await l.call({}, { meta })).before).toEqual([]);
+    expect(l.audit.records[0]).toMatchObject({ reason: 'a notification that cannot be verified was withheld' });
     expect((await progress({}, strict).call({}, { meta })).before).toHaveLength(1);
   });
 

@@ -20,7 +20,7 @@ import {
   type Grant,
   type TrustedManager,
 } from '@hmcp/auth';
-import { createFhirServer } from '@hmcp/clinic';
+import { createFhirServer, type Resource } from '@hmcp/clinic';
 import { type ContextStore, createContextManager, memoryStore } from '@hmcp/context-manager';
 import { type AuditRecord, type AuditSink, MANAGER_SCOPES, type PatientTool } from '@hmcp/core';
 import type { AgentEnv, HmcpHandler } from '@hmcp/server';
@@ -52,10 +52,21 @@ const PATIENT_SCOPE = 'patient/*.cruds patient/hmcp:read patient/hmcp:write';
 
 const urlOf = (name: string) => `https://${name}.testbed.example/mcp`;
 
-/** What is served under a name: an agent of `defineAgent`, or a server of one's own behind `createProtection`'s `fetch`. */
+/** Who is in a testbed: a server that keeps rows of its own can be given some about each of them. */
+export interface Population {
+  /** The people of the testbed and, where calls are interleaved, their doubles. */
+  readonly people: readonly TestPerson[];
+  /** A copy of somebody's chart, of one type when it is named. What a double's says is found wherever it turns up. */
+  chartOf(person: Pick<TestPerson, 'id'>, type?: string): Resource[];
+}
+
+/**
+ * What is served under a name: an agent of `defineAgent`, or a server of one's own behind `createProtection`'s `fetch`. One with
+ * rows of its own takes them from the population, so that it knows the doubles, too.
+ */
 export interface ServedAgent {
   readonly name: string;
-  create(env: AgentEnv): Pick<HmcpHandler, 'fetch'> & Partial<Pick<HmcpHandler, 'undeclared' | 'close'>>;
+  create(env: AgentEnv, population: Population): Pick<HmcpHandler, 'fetch'> & Partial<Pick<HmcpHandler, 'undeclared' | 'close'>>;
 }
 
 /** An agent with what it brings to sessions; an effector causes effects. */
@@ -141,10 +152,14 @@ export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
     doubles.map(({ chart }) => chart),
   );
   const everybody = [...people, ...doubles.map(({ person }) => person)];
+  const population: Population = {
+    people: everybody,
+    chartOf: ({ id }, type) => structuredClone([...records.ofPatient(id, type)]),
+  };
   const trace = new TraceBook({ canaries: canariesOf(records, everybody), people: everybody });
-  const holds = new Holds();
-  const faults = new Faults();
   const stillness = new Stillness();
+  const holds = new Holds(stillness);
+  const faults = new Faults();
   let interleaving: Interleaving | undefined;
   const look = passages({
     ...{ trace, holds, faults },
@@ -268,7 +283,7 @@ export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
       const { agent, tokens, credentials } = clientOf({ ...own, audit, fetch });
       const part = { role, delivery: 'push', prepare, drain, purge } as const;
       const participation = participate({ agent, manager: managerUrl, credentials, ...part });
-      const handler = definition.create({
+      const env: AgentEnv = {
         resource,
         authorizationServers: [issuerUrl],
         verifier: verifierOf(resource),
@@ -281,7 +296,8 @@ export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
         participation,
         fetch,
         now,
-      });
+      };
+      const handler = definition.create(env, population);
       await handler.undeclared;
       return {
         serve: handler.fetch,
@@ -322,7 +338,7 @@ export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
       const managed =
         assurance === 'manager' ? { manager: managerUrl, participants: members.map(({ agent }) => agent.name) } : {};
       const session = await openSession({ agent: portal, grant: await launch(person), ...managed });
-      const watched = new WatchedSession({ session, trace, people, person });
+      const watched = new WatchedSession({ session, trace, during: (work) => holds.during(work), people, person });
       sessions.add(watched);
       trace.at('session opened at', person);
       return watched;

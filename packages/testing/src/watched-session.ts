@@ -9,12 +9,21 @@ import type { TraceBook } from './trace.js';
 export class WatchedSession implements Session {
   readonly #session: Session;
   readonly #trace: TraceBook;
+  readonly #during: (work: Promise<unknown>) => void;
   readonly #people: readonly TestPerson[];
   #person: TestPerson;
 
-  constructor(options: { session: Session; trace: TraceBook; people: readonly TestPerson[]; person: TestPerson }) {
+  /** @param options.during is told of everything it is asked for */
+  constructor(options: {
+    session: Session;
+    trace: TraceBook;
+    during: (work: Promise<unknown>) => void;
+    people: readonly TestPerson[];
+    person: TestPerson;
+  }) {
     this.#session = options.session;
     this.#trace = options.trace;
+    this.#during = options.during;
     this.#people = options.people;
     this.#person = options.person;
   }
@@ -58,13 +67,15 @@ export class WatchedSession implements Session {
 
   async switchPatient(request: SwitchRequest): Promise<SwitchReport> {
     let grant: Grant | undefined;
-    const report = await this.#session.switchPatient({
+    const switching = this.#session.switchPatient({
       ...request,
       authorize: async () => {
         grant = await request.authorize();
         return grant;
       },
     });
+    this.#during(switching);
+    const report = await switching;
     const next = this.#people.find(({ id }) => id === grant?.patient);
     if (report.result === 'committed' && next !== undefined) this.#person = next;
     this.#trace.at(`switch ${report.result}${report.reason === undefined ? '' : ` (${report.reason})`}, at`, this.#person);
@@ -86,6 +97,7 @@ export class WatchedSession implements Session {
   /** The work, written down when it is delivered. A test may look at a refusal long after it came. */
   #watch<T>(what: string, work: Promise<T>): Promise<T> {
     const asked = this.#person;
+    this.#during(work);
     const watched = work.then((value) => {
       this.#trace.delivered(what, asked, this.#person, value);
       return value;

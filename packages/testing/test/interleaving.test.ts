@@ -1,8 +1,15 @@
 import { assess, labs, listResults, medications, triage } from '@hmcp/clinic';
 import { definePatientTool } from '@hmcp/core';
-import { type AgentDefinition, createHmcpHandler, defineAgent, type PatientToolContext, patientTool } from '@hmcp/server';
-import { createTestbed, people } from '@hmcp/testing';
-import { McpServer } from '@modelcontextprotocol/server';
+import {
+  type AgentDefinition,
+  createHmcpHandler,
+  createProtection,
+  defineAgent,
+  type PatientToolContext,
+  patientTool,
+} from '@hmcp/server';
+import { createTestbed, type Population, people, type ServedAgent } from '@hmcp/testing';
+import { McpServer, WebStandardStreamableHTTPServerTransport } from '@modelcontextprotocol/server';
 import { describe, expect, it } from 'vitest';
 import * as z from 'zod';
 import '@hmcp/testing/vitest';
@@ -70,6 +77,75 @@ function sharedRows(): AgentDefinition {
     return { text: 'see the results', results: current as { [name: string]: unknown }[] };
   });
 }
+
+/** A server nobody wrote for HMCP, protected, with rows of its own. @param look finds the rows of a patient among all */
+function ownRows(look: (rows: ReadonlyMap<string, Rows>, patient: string) => Rows): ServedAgent {
+  const serverWith = (rows: ReadonlyMap<string, Rows>): McpServer => {
+    const server = new McpServer({ name: 'speaker', version: '1.0.0' });
+    const inputSchema = z.object({ patientId: z.string() });
+    server.registerTool('say', { inputSchema }, ({ patientId }) => {
+      const said = { text: measured(look(rows, patientId)) };
+      return { structuredContent: said, content: [{ type: 'text', text: JSON.stringify(said) }] };
+    });
+    return server;
+  };
+  return {
+    name: 'speaker',
+    create(env, { people, chartOf }: Population) {
+      const rows = new Map(people.map((person) => [person.id, chartOf(person, 'Observation') as Rows]));
+      const operations = { tools: { say: { scope: say.scope, patientArgument: 'patientId' } } };
+      const hmcp = createProtection({ ...env, operations });
+      const fetch = hmcp.fetch(async (request, passed) => {
+        const transport = new WebStandardStreamableHTTPServerTransport();
+        await serverWith(rows).connect(hmcp.protect(transport));
+        return transport.handleRequest(request, passed);
+      });
+      return { fetch };
+    },
+  };
+}
+
+describe('a server with rows of its own, which are about the doubles too,', () => {
+  it('is interleaved as an agent is, and stays on its patient', async () => {
+    await using bed = await createTestbed({ agents: [ownRows((rows, patient) => rows.get(patient) ?? [])], people: [ann] });
+    const session = await bed.open(ann);
+    expect((await session.call('speaker', say, {})).text).toMatch(/\d/);
+    expect(bed.trace).toStayOnPatient();
+  });
+
+  it.each<[string, () => ServedAgent]>([
+    [
+      'keeps the first answer for everybody',
+      () => {
+        let first: Rows | undefined;
+        return ownRows((rows, patient) => {
+          first ??= rows.get(patient) ?? [];
+          return first;
+        });
+      },
+    ],
+    ['answers with the rows of all', () => ownRows((rows) => [...rows.values()].flat())],
+  ])('is found out when it %s', async (_, agent) => {
+    await using bed = await createTestbed({ agents: [agent()], people: [ann] });
+    const session = await bed.open(ann);
+    await session.call('speaker', say, {});
+    expect(() => expect(bed.trace).toStayOnPatient()).toThrow('double');
+  });
+
+  it('is handed copies: what it does to its rows stays with it', async () => {
+    const spoils: ServedAgent = {
+      name: 'speaker',
+      create(env, { people, chartOf }) {
+        for (const person of people) for (const resource of chartOf(person)) Object.assign(resource, { id: 'gone' });
+        return labs.create({ ...env });
+      },
+    };
+    await using bed = await createTestbed({ agents: [spoils], people: [ann] });
+    const { results } = await (await bed.open(ann)).call('speaker', listResults, {});
+    expect(JSON.stringify(results)).not.toContain('gone');
+    expect(results).not.toEqual([]);
+  });
+});
 
 describe('a plain test of one patient finds', () => {
   it.each<[string, () => AgentDefinition, string]>([

@@ -1,8 +1,9 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Session } from '@hmcp/agent';
 import { assess, draftOrder, labs, listResults, medications, openOrderBook, orders, partOfOrders, triage } from '@hmcp/clinic';
-import { createTestbed, people, type TestPerson } from '@hmcp/testing';
+import { createTestbed, people, type Testbed, type TestPerson } from '@hmcp/testing';
 import { describe, expect, it } from 'vitest';
 import '@hmcp/testing/vitest';
 
@@ -94,6 +95,61 @@ describe('a testbed', () => {
     await bed.close();
     await expect(call).toHaveRefused(40901);
     await expect(session.call('labs', listResults, {})).toHaveRefused(41001);
+  });
+
+  it.each<[string, (bed: Testbed) => { reached: Promise<void>; call: (session: Session) => Promise<unknown> }]>([
+    [
+      'is never made, for the call that would make it is refused before',
+      (bed) => ({
+        reached: bed.hold('labs', listResults).reached,
+        call: (session) => session.call('triage', assess, { patientId: bo.id } as never),
+      }),
+    ],
+    [
+      'is of a tool nobody calls',
+      (bed) => ({
+        reached: bed.hold('labs', { name: 'list-result' }).reached,
+        call: (session) => session.act(() => session.call('labs', listResults, {})),
+      }),
+    ],
+    [
+      'gets no answer that could be held',
+      (bed) => {
+        bed.fault('labs', listResults, 'request lost');
+        return { reached: bed.hold('labs', listResults).reached, call: (session) => session.call('labs', listResults, {}) };
+      },
+    ],
+  ])('a held call that %s ends the wait for it in a sentence that names agent and tool', async (_, make) => {
+    await using bed = await createTestbed({ agents, people: [ann] });
+    const session = await bed.open(ann);
+    const { reached, call } = make(bed);
+    call(session).catch(() => undefined);
+    await expect(reached).rejects.toThrow(
+      /^"list-results?" at "labs" was (not called|called, and never .*) before everything sessions were asked for had ended: look/,
+    );
+  });
+
+  it('waits for a held call as long as one may still come', async () => {
+    await using bed = await createTestbed({ agents, people: [ann] });
+    const session = await bed.open(ann);
+    const held = bed.hold('labs', listResults);
+    const { reached } = held;
+    // Asked for something else first, and asked anew in the turn in which that has ended.
+    const call = session.call('triage', assess, { patientId: bo.id } as never).catch(() => session.call('labs', listResults, {}));
+    await reached;
+    held.release();
+    await call;
+    await held.reached;
+  });
+
+  it('a wait for a held call ends when the testbed closes, or the hold is released', async () => {
+    const bed = await createTestbed({ agents: [labs], people: [ann] });
+    const [released, closed] = [bed.hold('labs', listResults), bed.hold('labs', listResults)];
+    const waits = [released.reached, closed.reached];
+    released.release();
+    await bed.close();
+    await expect(waits[0]).rejects.toThrow('"list-results" at "labs" was not called before it was released');
+    await expect(waits[1]).rejects.toThrow('"list-results" at "labs" was not called before the testbed closed');
   });
 
   it('prints every hop, the switch and what was delivered', async () => {

@@ -15,11 +15,18 @@ export interface DevWorld {
 }
 
 /** Starts `hmcp dev --json` and waits for its line. */
-export async function startDev(options: { readonly state: string; readonly data?: string }): Promise<DevWorld> {
-  const { state, data } = options;
-  const program = start([HMCP, 'dev', '--json', '--state', state, ...(data === undefined ? [] : ['--data', data])], {
-    deadlineMs: 110_000,
-  });
+export async function startDev(options: {
+  readonly state: string;
+  readonly data?: string;
+  /** By a shell, as npm runs it. @default false */
+  readonly underNpm?: boolean;
+}): Promise<DevWorld> {
+  const { state, data, underNpm = false } = options;
+  const argv = [HMCP, 'dev', '--json', '--state', state, ...(data === undefined ? [] : ['--data', data])];
+  const deadlineMs = 110_000;
+  const program = underNpm
+    ? start([process.execPath, ...argv, '; exit'], { deadlineMs, shell: true, env: { npm_command: 'exec' } })
+    : start(argv, { deadlineMs });
   const ready = JSON.parse(await program.line('"type":"ready"')) as Ready;
   return { ready, program, stop: () => program.stop('SIGTERM') };
 }

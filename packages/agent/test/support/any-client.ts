@@ -9,7 +9,7 @@ import { FHIR } from './world.js';
 
 /** A client that knows nothing of this project, as a framework has one. */
 export interface AnyClient {
-  call(args?: Record<string, unknown>, more?: CallOptions): Promise<{ structuredContent?: unknown }>;
+  call(args?: Record<string, unknown>, more?: CallOptions): Promise<{ structuredContent?: unknown; _meta?: unknown }>;
   tools(): Promise<string[]>;
   readonly errors: Error[];
   close(): Promise<void>;
@@ -79,8 +79,8 @@ function v1(transport: Transport): Way['connect'] {
       errors,
       call: async (args = {}, { meta, ...options } = {}) => {
         const asked = { name: 'list-results', arguments: args, ...(meta ? { _meta: meta } : {}) };
-        const { structuredContent } = await client.callTool(asked, undefined, options);
-        return { structuredContent };
+        const { structuredContent, _meta } = await client.callTool(asked, undefined, options);
+        return { structuredContent, _meta };
       },
       tools: async () => (await client.listTools()).tools.map(({ name }) => name),
       close: () => client.close(),

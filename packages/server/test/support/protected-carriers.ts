@@ -22,6 +22,8 @@ export interface Protected {
   readonly url: string;
   readonly hmcp: Protection;
   readonly audit: MemoryAudit;
+  /** What its operators were told, as text. */
+  readonly logged: readonly string[];
   readonly issuer: TestIssuer;
   /** What ran since the last look. */
   ran(): string[];
@@ -54,7 +56,7 @@ export async function protectedHttp(
   await new Promise<void>((resolve) => http.listen(0, '127.0.0.1', resolve));
   const url = `http://127.0.0.1:${(http.address() as AddressInfo).port}/mcp`;
   const issuer = new TestIssuer(url);
-  const { env, audit } = world({ resource: url, verifier: issuer });
+  const { env, audit, logged } = world({ resource: url, verifier: issuer });
   const hmcp = createProtection({ ...env, operations: EXISTING });
   const ran: string[] = [];
   const seen: string[] = [];
@@ -116,6 +118,7 @@ export async function protectedHttp(
     url,
     hmcp,
     audit,
+    logged,
     issuer,
     seen,
     ran: () => ran.splice(0),
@@ -130,7 +133,7 @@ export async function protectedHttp(
 
 /** The same server on two streams: every request brings its token, as a parent writes it. */
 export async function protectedStdio(sdk: Sdk): Promise<Protected> {
-  const { env, audit, issuer } = world();
+  const { env, audit, issuer, logged } = world();
   const hmcp = createProtection({ ...env, operations: EXISTING });
   const ran: string[] = [];
   const seen: string[] = [];
@@ -162,6 +165,7 @@ export async function protectedStdio(sdk: Sdk): Promise<Protected> {
     url: env.resource,
     hmcp,
     audit,
+    logged,
     issuer,
     seen,
     ran: () => ran.splice(0),
