@@ -14,7 +14,7 @@ async function child({ verifier }: Issuer) {
     verifier,
     audit: { append: async () => {}, close: async () => {} },
     pseudonymKey: 'of this example',
-    operations: { tools: { 'count-results': { scope: 'patient/Observation.rs' } } },
+    operations: { tools: { 'count-results': { scope: 'patient/Observation.rs', patientArgument: null } } },
   });
   const server = new McpServer({ name: 'labs', version: '1.0.0' });
   server.registerTool('count-results', {}, async () => ({ content: [{ type: 'text', text: '3' }] }));

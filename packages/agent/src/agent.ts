@@ -131,7 +131,8 @@ export function createAgent(options: AgentOptions): Agent {
     }
     const aboutPatient = contract.patientScope !== 'none';
     const { signal, permit } = callOptions;
-    const frame: CallFrame = { scope: contractScope(contract), aboutPatient, timeoutMs, signal, permit };
+    const { patientArgument } = contract;
+    const frame: CallFrame = { scope: contractScope(contract), aboutPatient, patientArgument, timeoutMs, signal, permit };
     const result = await callFrame.run(frame, () => request(scope, peer, contract.name, args, frame, refuse));
     const value = await read(contract, result);
     await deliverable(scope);

@@ -65,8 +65,9 @@ async function judgeResult(request: BoundRequest, message: JsonRpcMessage) {
     const named = fault === 40903 ? ([{ said: 'context', patient: scope.facts.context }, { said: 'binding' }] as const) : [];
     throw await request.drop(fault, 'the binding is missing or names another context', named);
   }
-  const verdict = checkResult(result, { patient: scope.facts.context, contract: frame !== undefined });
-  if (!verdict.inside) throw await request.drop(40903, verdict.reason, resultNamed(scope.facts.context, verdict));
+  const { context: patient } = scope.facts;
+  const verdict = checkResult(result, { patient, contract: frame !== undefined, patientArgument: frame?.patientArgument });
+  if (!verdict.inside) throw await request.drop(40903, verdict.reason, resultNamed(patient, verdict));
   await ledger.answered(hop, verdict, result.isError === true);
   if (scope.closed) throw await request.drop(40901, ENDED);
   return withoutCaching(hop.event.method, withoutOwnKeys({ ...answerTo(message), result: scope.tag(result) }));

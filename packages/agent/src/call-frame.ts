@@ -9,6 +9,8 @@ export interface CallFrame {
   readonly scope: string;
   /** False for an operation that declares `patientScope: "none"`: it gets no envelope, and binds its answer to nobody. */
   readonly aboutPatient: boolean;
+  /** The contract's own name for the patient, by which its answer may say whose it is too. */
+  readonly patientArgument?: string | null | undefined;
   /** Milliseconds the call may take. */
   readonly timeoutMs: number;
   /** Permit this call uses up; added to its envelope alone. */

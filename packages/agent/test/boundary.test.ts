@@ -135,6 +135,7 @@ describe('an answer', () => {
     ['a prompt message', { messages: [{ role: 'user', content: text(bos) }] }],
     ['a completion', { completion: { values: [`Patient/${BO}`] } }],
     ['a member of a custom method', { anything: { bos } }],
+    ['a member that says whose it is', { structuredContent: { rows: [{ patientId: BO }] } }],
     ['`_meta`', { content: [], _meta: { 'example.com/x': bos } }],
     ['content that is no list', { content: { type: 'text', text: JSON.stringify(bos) } }],
     ['content that is text', { content: [JSON.stringify(bos)] }],

@@ -76,6 +76,7 @@ describe.each(eras)('a call to an hmcp server $era', ({ legacy }) => {
     ['foreign-in-text', 40903],
     ['foreign-in-resource', 40903],
     ['foreign-mention', 40903],
+    ['foreign-member', 40903],
     ['unknown-type', 40903],
   ])('an answer with fault %s is dropped with %i, check "result", and nothing of it is seen', async (behaviour, code) => {
     const { agent, labs, audit } = await labsWorld({ legacy });

@@ -37,7 +37,12 @@ export interface NamedPatient {
 const COMPARING: ReadonlySet<Check> = new Set(['seal', 'equality', 'header', 'policy', 'argument']);
 
 /** The faults of a result that say it is somebody else's, or may be. */
-const WHOSE: ReadonlySet<string> = new Set<CompartmentFault>(['another patient', 'reference of unknown target', 'no subject']);
+const WHOSE: ReadonlySet<string> = new Set<CompartmentFault>([
+  'another patient',
+  'another id under a name of the patient',
+  'reference of unknown target',
+  'no subject',
+]);
 
 /** What a refused request was compared by. */
 export interface ComparedRequest {

@@ -1,6 +1,7 @@
 import { mentionedPatient } from './mentions.js';
 import { otherPatientNamedIn } from './named-patient.js';
 import type { PatientIdentity } from './patient-context.js';
+import { judgedMember, otherIdUnder, saysPatient } from './patient-keys.js';
 import {
   baseOf,
   isObject,
@@ -28,11 +29,14 @@ export interface CompartmentOptions {
   readonly identifiers?: readonly string[] | undefined;
   /** The value satisfied its contract's `output`: JSON around FHIR resources then counts as checked. @default false */
   readonly declared?: boolean | undefined;
+  /** Name of the operation's argument for the patient: JSON outside FHIR may say by it whose it is. @default none */
+  readonly patientArgument?: string | null | undefined;
 }
 
 /** Why a value is withheld; fixed words for the local audit, never sent. */
 export type CompartmentFault =
   | 'another patient'
+  | 'another id under a name of the patient'
   | 'reference of unknown target'
   | 'no subject'
   | 'unknown resource type'
@@ -98,7 +102,8 @@ class Withheld extends Error {
 
 /**
  * Walks any JSON once: every FHIR resource in it (an object with `resourceType`, wherever it stands, also inside a string of
- * JSON) must be the context patient's own, and nothing may refer to another patient. Unknown types, references that cannot
+ * JSON) must be the context patient's own, and nothing may refer to another patient; in JSON outside FHIR, an id under a
+ * patient's name (`patientId`, `subject`, …) must be the patient's too. Unknown types, references that cannot
  * be resolved and nesting beyond 40 are withheld.
  * @see protocol section 7
  */
@@ -140,17 +145,19 @@ class Walk {
   readonly #own: OwnPatient;
   readonly #patient: PatientIdentity;
   readonly #declared: boolean;
+  readonly #argument: string | undefined;
   readonly #types = new Map<string, number>();
   #resources = 0;
   #attachments = 0;
   #loose = false;
   #nodes = 0;
 
-  constructor({ patient, sourceBase, identifiers, declared }: CompartmentOptions) {
+  constructor({ patient, sourceBase, identifiers, declared, patientArgument }: CompartmentOptions) {
     const base = knownBase(patient.fhirServer);
     this.#own = { base, id: patient.patient, identifiers: new Set(identifiers) };
     this.#patient = patient;
     this.#declared = declared === true;
+    this.#argument = judgedMember(patientArgument);
     this.top = {
       own: this.#own,
       base: sourceBase === patient.fhirServer ? base : knownBase(sourceBase),
@@ -209,9 +216,16 @@ class Walk {
   /** Keys are looked at too: `{ "Patient/B7": … }` names somebody as well. */
   #visitMembers(object: Json, keys: readonly string[], depth: number, place: Place, done?: string): void {
     for (const key of keys) {
+      if (place.rule === undefined && (key === this.#argument || saysPatient(key))) this.#checkNamed(key, object[key]);
       if (key.length > SHORTEST_MENTION && /[/%?{[]/.test(key)) this.#visitString(key, depth, place);
       if (key !== done) this.visit(object[key], depth + 1, place);
     }
+  }
+
+  /** JSON that is no FHIR says whose it is by the names of its members, as arguments do. */
+  #checkNamed(key: string, value: unknown): void {
+    const other = otherIdUnder(key, value, this.#own.id);
+    if (other !== undefined) throw new Withheld('another id under a name of the patient', { ...this.#patient, patient: other });
   }
 
   #visitResource(resource: Json, depth: number, place: Place): void {

@@ -22,6 +22,12 @@ const BY_CHECK: Readonly<Partial<Record<HmcpErrorCode, Readonly<Partial<Record<C
       mend: 'open a session on the FHIR server this token is for',
     },
   },
+  40303: {
+    argument: {
+      says: 'the operation is declared with a `patientArgument` that its tool does not have, so the patient cannot be filled in',
+      mend: 'correct `patientArgument` in `operations` of the server',
+    },
+  },
   40903: {
     argument: {
       says: 'an argument names another patient than the context',

@@ -1,10 +1,7 @@
 import { checkCompartment } from './compartment.js';
 import { FhirId, type PatientContext, type PatientIdentity } from './patient-context.js';
+import { saysPatient } from './patient-keys.js';
 import type { Operation } from './patient-tool.js';
-
-/** Argument names that say whose record is meant, whatever a tool's author called them. */
-const PATIENT_KEY =
-  /^(?:for[-_]?)?(?:patients?|subjects?|beneficiary)(?:[-_.]?(?:fhir)?[-_.]?(?:ids?|refs?|references?|uuid))?$/i;
 
 /** Deeper than anything the compartment check lets pass. */
 const DEEPEST = 64;
@@ -42,14 +39,14 @@ export function otherPatientIn(
   const named = (key: string, value: unknown): OtherPatient => {
     const id = typeof value === 'string' ? value.replace(/^Patient\//, '') : undefined;
     return {
-      argument: key === declared || PATIENT_KEY.test(key) ? key : undefined,
+      argument: key === declared || saysPatient(key) ? key : undefined,
       patient: FhirId.safeParse(id).success ? { ...context, patient: String(id) } : undefined,
     };
   };
 
   const other = (key: string, value: unknown, depth = 0): OtherPatient | undefined => {
     if (depth > DEEPEST) return undefined; // withheld by the compartment check, which goes first
-    const names = key === declared || PATIENT_KEY.test(key);
+    const names = key === declared || saysPatient(key);
     if (typeof value === 'string')
       return names && (value !== '' || key === declared) && !own.has(value) ? named(key, value) : undefined;
     if (typeof value === 'number') return names ? named(key, value) : undefined;

@@ -6,7 +6,7 @@ import { canChange, parseScopes } from './scopes.js';
 export type PatientScope = 'required' | 'none';
 
 /**
- * What a server declares about one operation. Without it the operation is listed but answers 40303.
+ * What a server declares about one operation. Without it the operation is left out of lists and answers 40303.
  * @see protocol section 3
  */
 export interface Operation {
@@ -16,8 +16,8 @@ export interface Operation {
   readonly onward?: string | undefined;
   /** True when calling it changes something; also implied by a scope with c, u, d or write. @default false */
   readonly effect?: boolean | undefined;
-  /** Name of the argument that names the patient: compared, hidden from the listed schema, filled in. */
-  readonly patientArgument?: string | undefined;
+  /** Name of the argument that names the patient: compared, hidden from the listed schema, filled in. `null`: it takes none. */
+  readonly patientArgument?: string | null | undefined;
   /** @default "required" */
   readonly patientScope?: PatientScope | undefined;
   /** Schema of `structuredContent`; JSON of an operation without one is `unverifiable`. */

@@ -16,6 +16,8 @@ export interface ResultExpectation {
    * the result as a whole, as at a custom method. Parts no schema describes are counted as unverifiable. @default "nothing"
    */
   readonly described?: 'structuredContent' | 'members' | 'nothing' | undefined;
+  /** Name of the operation's argument for the patient, which its answers may use too. @default none */
+  readonly patientArgument?: string | null | undefined;
 }
 
 /** Verdict on what was judged elsewhere in the same result. */
@@ -30,11 +32,11 @@ const FRAME: ReadonlySet<string> = new Set(['isError', 'resultType', 'ttlMs', 'c
  * Checks everything a result of any MCP method carries, at the server that releases it and again at the caller: every FHIR
  * resource, Reference and mention of a patient must be the context patient's, wherever it stands: `structuredContent`,
  * content, embedded resources, resource contents, prompt messages, members of custom methods, `_meta`, and JSON inside text
- * or base64. A text that repeats `structuredContent` is checked and not counted again.
+ * or base64; in JSON outside FHIR also every id under a patient's name. A text that repeats `structuredContent` is checked and not counted again.
  * @see protocol section 7
  */
-export function checkResult(result: Json, { patient, described = 'nothing' }: ResultExpectation): ResultVerdict {
-  const options = { patient, sourceBase: patient.fhirServer };
+export function checkResult(result: Json, { patient, described = 'nothing', patientArgument }: ResultExpectation): ResultVerdict {
+  const options = { patient, sourceBase: patient.fhirServer, patientArgument };
   const check = (value: unknown, declared = false): ResultVerdict => checkCompartment(value, { ...options, declared });
   let json: { readonly text: string | undefined } | undefined;
   /** Of `structuredContent`; made when there is a text to compare it with. */

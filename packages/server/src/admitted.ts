@@ -11,7 +11,7 @@ import {
 import { RequestScope } from '@hmcp/core/request-scope';
 import type { AuthInfo } from '@modelcontextprotocol/server';
 import type { Inbound } from './admission.js';
-import type { RecordBase } from './audit.js';
+import { type RecordBase, STANDARD } from './audit.js';
 import type { AgentEnv } from './define-agent.js';
 import { fenceOf } from './fence.js';
 import { isJsonObject, type Json, metaOf } from './message.js';
@@ -132,12 +132,22 @@ export function atExpiry(expiresAt: number, env: AgentEnv, end: () => void): () 
 }
 
 /** What a handler sees of `params`: no token, and the patient filled in where the operation names an argument for it. */
-export function handlerParams(params: Json, operation: Operation | undefined, context: PatientContext | undefined): Json {
+export function handlerParams(
+  params: Json,
+  operation?: Operation | undefined,
+  context?: PatientContext | undefined,
+  method?: string | undefined,
+): Json {
   const { [META.authorization]: _, ...meta } = metaOf(params);
   const shown = params._meta === undefined ? params : { ...params, _meta: meta };
-  if (operation?.patientArgument === undefined || context === undefined) return shown;
-  const given = isJsonObject(params.arguments) ? params.arguments : {};
-  return { ...shown, arguments: { ...given, [operation.patientArgument]: context.patient } };
+  const { patientArgument } = operation ?? {};
+  if (patientArgument == null || context === undefined) return shown;
+  if (method === 'tools/call' || method === 'prompts/get') {
+    const given = isJsonObject(params.arguments) ? params.arguments : {};
+    return { ...shown, arguments: { ...given, [patientArgument]: context.patient } };
+  }
+  // A URI and what is being completed are the caller's own words, and were compared; params of a custom method are its arguments.
+  return method === undefined || STANDARD.has(method) ? shown : { ...shown, [patientArgument]: context.patient };
 }
 
 /** Which declared fields of a contract's input the arguments do not satisfy; `undefined` when they do. */

@@ -130,7 +130,8 @@ async function patientOf(
   return { pk: await pseudonyms.patient.pk, pkScope: 'local' };
 }
 
-const STANDARD = new Set([
+/** Methods of MCP itself that are about a patient. */
+export const STANDARD: ReadonlySet<string> = new Set([
   'tools/call',
   'prompts/get',
   'resources/read',

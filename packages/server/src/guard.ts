@@ -4,6 +4,7 @@ import type { JSONRPCMessage, MessageExtraInfo, Transport, TransportSendOptions 
 import { admit, type Inbound } from './admission.js';
 import { type Admitted, atExpiry, handlerParams, intentOf, invalidArguments, publicAuthInfo } from './admitted.js';
 import { comparedIn, describe, makeDurable, type RecordBase } from './audit.js';
+import { lacksPatientArgument } from './catalogue.js';
 import type { AgentEnv } from './define-agent.js';
 import { type Exchange, exchangeOf, gatedExchange, HANDSHAKE } from './exchange.js';
 import { fenceOf } from './fence.js';
@@ -154,7 +155,7 @@ class TransportGuard {
       return;
     }
     if (method === 'notifications/cancelled') this.#cancelled(params.requestId as Id);
-    const shown = message.params === undefined ? message : { ...message, params: handlerParams(params, undefined, undefined) };
+    const shown = message.params === undefined ? message : { ...message, params: handlerParams(params) };
     deliver(shown, withoutAuth(extra));
   }
 
@@ -271,6 +272,11 @@ class TransportGuard {
       await makeDurable(this.#env, { ...record, event: 'request.refused', outcome: 4, code: -32602, check: 'argument', reason });
       return this.#answer(message.id, { code: -32602, message: invalid });
     }
+    if (method === 'tools/call' && context !== undefined && lacksPatientArgument(params.name, this.#env)) {
+      const reason = 'the declared patientArgument is no property of the input schema of the tool';
+      const refusal = { kind: 'context', code: 40303, check: 'argument', reason } as const;
+      return this.#refuse(message.id, refusal, record, inbound, exchange, seal);
+    }
     const opened = await open(inbound, decision, record, this.#env, exchange.signal);
     if (this.#deciding.get(message.id) === true) {
       opened.end();
@@ -282,7 +288,7 @@ class TransportGuard {
     // An answer in revision 2026-07-28 is one JSON body, unless something was sent ahead of it.
     const takesWhole = REVISION in metaOf(params) ? exchange.takesWhole : undefined;
     this.#admit(message, inbound, bound, opened.record, () => opened.end(), takesWhole);
-    const shown = { ...message, params: handlerParams(params, inbound.operation, context) };
+    const shown = { ...message, params: handlerParams(params, inbound.operation, context, method) };
     const handlerExtra: MessageExtraInfo = { ...extra, authInfo: publicAuthInfo(token) };
     if (bound) bound.scope.run(() => deliver(shown, handlerExtra));
     else deliver(shown, handlerExtra);
@@ -351,7 +357,7 @@ class TransportGuard {
       forget();
       leave();
     });
-    deliver({ ...message, params: handlerParams(asked.params, undefined, undefined) }, withoutAuth(extra));
+    deliver({ ...message, params: handlerParams(asked.params) }, withoutAuth(extra));
     // It passed while this was decided.
     if (seal !== undefined && fenceOf(this.#env).epochs.passed(seal)) stop();
   }
@@ -367,7 +373,8 @@ class TransportGuard {
     const answer = refusalOnWire(refusal, inbound, this.#env, described.intent);
     const code = refusal.kind === 'scope' && exchange.carrier === 'http' ? 403 : answer.code;
     const { check, reason } = refusal;
-    const compared = refusal.kind === 'context' ? await comparedIn(inbound, check, this.#env, seal) : {};
+    const compares = refusal.kind === 'context' && refusal.code !== 40303; // a declaration is at fault, nobody was compared
+    const compared = compares ? await comparedIn(inbound, check, this.#env, seal) : {};
     const record = { ...described, ...compared };
     await makeDurable(this.#env, { ...record, event: 'request.refused', outcome: 4, code, check, reason });
     if (refusal.kind === 'scope') exchange.challenge = refusal.scope;

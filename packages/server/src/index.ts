@@ -14,6 +14,7 @@ export { MAX_BODY_BYTES, MAX_DEPTH } from './message.js';
 export { isMetadataPath, serveMetadata } from './metadata.js';
 export type { NodeGate } from './node-gate.js';
 export { type PatientToolContext, patientTool } from './patient-tool.js';
+export type { ProtectedOperation, ProtectedOperations } from './protected-operations.js';
 export {
   createProtection,
   type PassedRequest,

@@ -52,7 +52,11 @@ export async function noticeInRequest(
   const { progressToken, ...examinable } = said;
   const patient = bound?.context ?? (inbound.token ? nobody(inbound.token.fhirServer) : undefined);
   if (patient === undefined) return undefined;
-  const verdict = checkCompartment(examinable, { patient, sourceBase: patient.fhirServer });
+  const verdict = checkCompartment(examinable, {
+    patient,
+    sourceBase: patient.fhirServer,
+    patientArgument: inbound.operation?.patientArgument,
+  });
   const unverifiable = verdict.inside && verdict.unverifiable > 0 && saysMore(said);
   if (!verdict.inside || bound?.scope.holdsForeign(params) || (unverifiable && env.unverifiable === 'withhold')) {
     const reason = unverifiable

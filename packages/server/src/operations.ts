@@ -103,9 +103,14 @@ export class Declarations {
     return [...this.#tools.values(), ...table, ...(this.#live?.all() ?? [])];
   }
 
-  /** Which argument of a tool names the patient and is hidden from the listed schema. */
-  patientArgument(tool: string): string | undefined {
-    return this.find('tools', tool)?.operation.patientArgument;
+  /** Names of the tools that the deployment's table declares, whoever registers them. */
+  tabledTools(): readonly string[] {
+    return Object.keys(this.#table.tools ?? {});
+  }
+
+  /** Which argument of a tool or prompt names the patient and is hidden from the list. */
+  patientArgument(kind: 'tools' | 'prompts', name: string): string | undefined {
+    return this.find(kind, name)?.operation.patientArgument ?? undefined;
   }
 }
 

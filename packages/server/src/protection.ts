@@ -1,4 +1,3 @@
-import type { OperationTable } from '@hmcp/core';
 import { outsideScope } from '@hmcp/core/request-scope';
 import type { AuthInfo, Transport } from '@modelcontextprotocol/server';
 import { authInfoOf, BodyGone, deprecated, recordRefusal, undecided, unprotected, withoutSecrets } from './behind-gate.js';
@@ -11,10 +10,11 @@ import { metadataPaths } from './metadata.js';
 import { type NodeGate, nodeGate } from './node-gate.js';
 import { Declarations } from './operations.js';
 import { type ProtectedGate, passProtected } from './protected-gate.js';
+import { checkStated, type ProtectedOperations } from './protected-operations.js';
 
 /** The deployment of a server that was not written for HMCP: what it serves is declared here, or answers 40303. */
 export interface ProtectionEnv extends AgentEnv {
-  readonly operations: OperationTable;
+  readonly operations: ProtectedOperations;
 }
 
 /** A server transport of either SDK, by what both have; nothing of SDK v1 is needed at run time. */
@@ -70,11 +70,12 @@ export interface Protection {
 
 /**
  * Protects MCP servers that were not written for HMCP, in three lines: this, the gate, and `protect` around each transport.
- * @throws {TypeError} naming the member of `env` that cannot be used
+ * @throws {TypeError} naming the member of `env` that cannot be used, or the operation that leaves open which argument names the patient
  * @see protocol section 3
  */
 export function createProtection(env: ProtectionEnv): Protection {
   checkEnv(env);
+  checkStated(env.operations);
   const gate: ProtectedGate = { env, declarations: new Declarations(env.operations), sessions: new CallerSessions() };
   const isProtected = new WeakSet<ServerTransport>();
   return {

@@ -2,6 +2,7 @@ import { HmcpError, META, type NamedPatient, type Refusal, resultNamed } from '@
 import { refusalError } from './admission.js';
 import type { Admitted, Bound } from './admitted.js';
 import { compared, makeDurable } from './audit.js';
+import { shownList, toolFault } from './catalogue.js';
 import type { AgentEnv } from './define-agent.js';
 import { isJsonObject, type Json, type Message } from './message.js';
 import type { Declarations } from './operations.js';
@@ -35,34 +36,40 @@ export async function release(message: Message, admitted: Admitted, env: AgentEn
   }
 }
 
-async function settle(message: Message, admitted: Admitted, env: AgentEnv, declarations: Declarations): Promise<Answer> {
-  const { inbound, bound, record } = admitted;
+async function settle(message: Message, before: Admitted, env: AgentEnv, declarations: Declarations): Promise<Answer> {
+  const { inbound, bound } = before;
   const result = isJsonObject(message.result) ? message.result : undefined;
   const failed = result === undefined || saysError(result);
   // Whatever else it would have been, it is nobody's answer any more.
-  if (failed && bound?.isOver()) return withhold(40901, 'epoch', OVER, admitted, env);
+  if (failed && bound?.isOver()) return withhold(40901, 'epoch', OVER, before, env);
   const refusal = bound?.scope.refusals[0];
   if (refusal && failed) {
     const relayed = { code: refusal.code, check: refusal.check, peer: refusal.data.by };
     const reason = refusal.data.by === env.resource ? refusal.reason : 'a hop behind this one refused';
-    await makeDurable(env, { ...record, event: 'request.refused', outcome: 4, ...relayed, reason });
+    await makeDurable(env, { ...before.record, event: 'request.refused', outcome: 4, ...relayed, reason });
     return { error: wireError(refusal) };
   }
+  const fault = failed && inbound.method === 'tools/call' ? toolFault(message, inbound.params.name, env) : undefined;
   if (result === undefined) {
     const error = scrub(message.error);
-    await makeDurable(env, { ...record, event: 'request.refused', outcome: 8, code: error.code, reason: 'the handler failed' });
+    const reason = fault ?? 'the handler failed';
+    await makeDurable(env, { ...before.record, event: 'request.refused', outcome: 8, code: error.code, reason });
     return { error };
   }
   if (result.resultType !== undefined && result.resultType !== 'complete') {
     const reason = 'the handler asked its client for something';
-    await makeDurable(env, { ...record, event: 'request.refused', outcome: 8, code: -32603, check: 'result', reason });
+    await makeDurable(env, { ...before.record, event: 'request.refused', outcome: 8, code: -32603, check: 'result', reason });
     return { error: scrub(undefined) };
   }
-  const said = saysError(result) ? failure(result) : result;
+  const shown = failed ? undefined : shownList(inbound.method, inbound.params, result, declarations, env);
+  const said = shown?.result ?? failure(result);
+  const reason =
+    fault ?? (shown !== undefined && shown.leftOut > 0 ? 'undeclared operations were left out of the list' : undefined);
+  const admitted = reason === undefined ? before : { ...before, record: { ...before.record, reason } };
   if (bound) return releaseBound(said, bound, admitted, env);
   if (inbound.operation && inbound.token) return releaseAboutNobody(said, inbound.token.fhirServer, admitted, env);
-  await makeDurable(env, { ...record, event: 'request.served', outcome: failed ? 4 : 0 });
-  return { result: withMeta(inbound.method === 'tools/list' ? hidePatientArguments(said, declarations) : said) };
+  await makeDurable(env, { ...admitted.record, event: 'request.served', outcome: failed ? 4 : 0 });
+  return { result: withMeta(said) };
 }
 
 async function releaseBound(result: Json, bound: Bound, admitted: Admitted, env: AgentEnv): Promise<Answer> {
@@ -140,19 +147,4 @@ function withMeta(result: Json, own: Json = {}): Json {
   const meta = { ...withoutOwnKeys(result._meta), ...own };
   const { _meta, ...rest } = result;
   return Object.keys(meta).length === 0 ? rest : { ...rest, _meta: meta };
-}
-
-/** A model never sees that a tool has an argument for the patient: the context fills it in. @see protocol section 7 */
-function hidePatientArguments(result: Json, declarations: Declarations): Json {
-  if (!Array.isArray(result.tools)) return result;
-  const tools = result.tools.map((tool: unknown) => {
-    if (!isJsonObject(tool) || !isJsonObject(tool.inputSchema)) return tool;
-    const hidden = declarations.patientArgument(String(tool.name));
-    if (hidden === undefined) return tool;
-    const { properties, required, ...schema } = tool.inputSchema;
-    const { [hidden]: _, ...shown } = isJsonObject(properties) ? properties : {};
-    const names = Array.isArray(required) ? required.filter((name) => name !== hidden) : [];
-    return { ...tool, inputSchema: { ...schema, properties: shown, ...(names.length > 0 ? { required: names } : {}) } };
-  });
-  return { ...result, tools };
 }

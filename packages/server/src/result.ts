@@ -36,12 +36,12 @@ export function examineResult(
   const said = framed
     ? result.structuredContent
     : Object.fromEntries(Object.entries(result).filter(([key]) => !ADDED.includes(key)));
-  const { output } = operation ?? {};
-  if (output === undefined || said === undefined) return checkResult(result, { patient });
+  const { output, patientArgument } = operation ?? {};
+  if (output === undefined || said === undefined) return checkResult(result, { patient, patientArgument });
   const parsed = output.safeParse(said);
   if (!parsed.success) return { inside: false, reason: 'the result does not satisfy the declared output' };
   const described = framed ? 'structuredContent' : 'members';
-  return checkResult(result, { patient, described: leavesOut(said, parsed.data) ? 'nothing' : described });
+  return checkResult(result, { patient, patientArgument, described: leavesOut(said, parsed.data) ? 'nothing' : described });
 }
 
 /** True when the schema dropped a member on its way: what it does not know, nobody declared. */

@@ -95,7 +95,7 @@ describe.each(CLIENTS)('%s', (_name, make, generation) => {
   test('is served in context, with the binding; sees how much context is demanded', async () => {
     const client = await connected(issuer.issue(ANN));
     expect(client.getServerCapabilities()?.extensions).toMatchObject({ [META.context]: { versions: ['1'], context: 'token' } });
-    expect((await client.listTools()).tools.map(({ name }) => name)).toEqual(['list-results', 'bare']);
+    expect((await client.listTools()).tools.map(({ name }) => name)).toEqual(['list-results']);
     const pk = await patientKey('intent-1', { fhirServer: FHIR, patient: ANN });
     expect(await call(client, 'list-results', {}, envelope(ANN))).toMatchObject({
       structuredContent: { results: [{ id: 'obs-7' }] },

@@ -486,7 +486,7 @@ describe('createProtection', () => {
 
   test('refuses an operation without scope at the start', () => {
     const { env } = world();
-    const start = () => createProtection({ ...env, operations: { tools: { x: { scope: ' ' } } } });
+    const start = () => createProtection({ ...env, operations: { tools: { x: { scope: ' ', patientArgument: null } } } });
     expect(start).toThrow('without scope');
     expect(start).toThrow(`40303 operation_undeclared, ${ERRORS[40303].says}. Mend: ${ERRORS[40303].mend}.`);
   });

@@ -80,6 +80,13 @@ describe('a result outside the compartment is withheld', () => {
     ['a link', { tool: () => ({ content: [{ type: 'resource_link', uri: `patient://${BO}`, name: SECRET }] }) }, 'tool'],
     ['_meta', { tool: () => ({ content: [], _meta: { 'org.example/row': foreign } }) }, 'tool'],
     ['a member of its own', { tool: () => ({ content: [], extra: foreign }) }, 'tool'],
+    ['a row that says whose it is', { tool: () => ({ content: [text({ patientId: BO, said: SECRET })] }) }, 'tool'],
+    [
+      'a row that says so in structuredContent',
+      { tool: () => ({ content: [], structuredContent: { rows: [{ subject_id: BO, said: SECRET }] } }) },
+      'tool',
+    ],
+    ['a custom method that names the patient', { custom: () => ({ patient: { id: BO, name: SECRET } }) }, 'custom'],
     ['an unknown FHIR type', { tool: () => ({ content: [text({ resourceType: 'Horoscope', text: SECRET })] }) }, 'tool'],
     ['no subject', { tool: () => ({ content: [text({ resourceType: 'Observation', note: SECRET })] }) }, 'tool'],
     ['resource text', { resource: (uri) => ({ contents: [{ uri: uri.href, text: JSON.stringify(foreign) }] }) }, 'resource'],
@@ -114,7 +121,7 @@ describe('a result outside the compartment is withheld', () => {
         { said: 'context', pk },
         { said: 'result', pk: expect.stringMatching(/^[\w-]{43}$/) },
       ];
-      if (reason === 'another patient') expect(compared).toEqual(whose);
+      if (reason === 'another patient' || reason === 'another id under a name of the patient') expect(compared).toEqual(whose);
       expect(leaks(JSON.stringify([l.audit.records, l.logged]))).toEqual([]);
     }
   });
@@ -440,9 +447,9 @@ test('the factory of a deployment that cannot be used is refused at start', () =
   expect(make({ operations: { tools: { t: { scope: ' ' } } } })).toThrow('"operations.tools"');
 });
 
-test('operations nobody declared are named at start', async () => {
+test('operations nobody declared are named at start, and not listed', async () => {
   const w = labs({ more: (server) => void server.registerTool('maintenance', {}, () => ({ content: [] })) });
   expect(await w.handler.undeclared).toEqual(['tools/maintenance']);
   expect(w.logged.join()).toContain('maintenance');
-  expect((await ask(w.handler, 'tools/list', {}, { token: w.own })).text).toContain('maintenance');
+  expect((await ask(w.handler, 'tools/list', {}, { token: w.own })).text).not.toContain('maintenance');
 });

@@ -19,6 +19,7 @@ export type Behaviour =
   | 'foreign-in-text'
   | 'foreign-in-resource'
   | 'foreign-mention'
+  | 'foreign-member'
   | 'unknown-type'
   | 'wrong-shape'
   | 'is-error'
@@ -145,6 +146,7 @@ async function answer(peer: TestPeer, meta: Meta, patient: string) {
   if (behaviour === 'wrong-shape') structuredContent.results = 'none';
   const content: object[] = [{ type: 'text', text: JSON.stringify(structuredContent) }];
   if (behaviour === 'foreign-in-text') content.push({ type: 'text', text: ` ${JSON.stringify([foreign])}` });
+  if (behaviour === 'foreign-member') content.push({ type: 'text', text: JSON.stringify({ patient_id: 'pt-bo-0815' }) });
   if (behaviour === 'foreign-mention') content.push({ type: 'text', text: 'compare with Patient/pt-bo-0815 please' });
   if (behaviour === 'foreign-in-resource') {
     const blob = Buffer.from(JSON.stringify(foreign)).toString('base64');

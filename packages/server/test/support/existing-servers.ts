@@ -1,6 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Readable, Writable } from 'node:stream';
-import type { OperationTable } from '@hmcp/core';
 import { NodeStreamableHTTPServerTransport as HttpV2 } from '@modelcontextprotocol/node';
 import { Server as ServerV1 } from '@modelcontextprotocol/sdk/server/index.js';
 import { McpServer as McpServerV1 } from '@modelcontextprotocol/sdk/server/mcp.js';
@@ -10,7 +9,7 @@ import { CallToolRequestSchema, ListToolsRequestSchema } from '@modelcontextprot
 import { McpServer } from '@modelcontextprotocol/server';
 import { StdioServerTransport as StdioV2 } from '@modelcontextprotocol/server/stdio';
 import * as z from 'zod';
-import type { ServerTransport } from '../../src/index.js';
+import type { ProtectedOperations, ServerTransport } from '../../src/index.js';
 import { BO, observation, READ, SECRET } from './world.js';
 
 /** What tests use of a server that knows nothing of HMCP, whichever SDK it is written with. */
@@ -33,16 +32,16 @@ export interface Sdk {
 }
 
 /** The deployment's declarations: the tools of an existing server take the patient as an argument. */
-export const EXISTING: OperationTable = {
+export const EXISTING: ProtectedOperations = {
   tools: {
     'get-labs': { ...READ, patientArgument: 'patientId' },
-    'wrong-labs': READ,
-    boom: READ,
-    late: READ,
-    chart: { scope: 'patient/Condition.rs' },
+    'wrong-labs': { ...READ, patientArgument: null },
+    boom: { ...READ, patientArgument: null },
+    late: { ...READ, patientArgument: null },
+    chart: { scope: 'patient/Condition.rs', patientArgument: null },
   },
   resources: { 'chart://labs': READ },
-  methods: { 'org.example/private': READ },
+  methods: { 'org.example/private': { ...READ, patientArgument: null } },
 };
 
 type Registers = (name: string, config: object, handler: (args: never, extra: unknown) => object) => unknown;

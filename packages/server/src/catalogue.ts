@@ -1,0 +1,165 @@
+import type { AgentEnv, ServerNotice } from './define-agent.js';
+import { isJsonObject, type Json, type Message } from './message.js';
+import type { Declarations } from './operations.js';
+
+/** A list as it may be shown. */
+export interface Shown {
+  readonly result: Json;
+  /** How many entries were left out, because nobody declared them. */
+  readonly leftOut: number;
+}
+
+const ABSENT = 'a declared tool is not in the list of tools: correct its name in `operations`' satisfies ServerNotice;
+const NO_PROPERTY =
+  'a declared patientArgument is no property of its tool’s input schema: correct it in `operations`' satisfies ServerNotice;
+const INVALID =
+  'the arguments do not satisfy the input schema of the tool: see whether its patientArgument is the right one' satisfies ServerNotice;
+
+/** Why a call of a tool failed before the tool ran, in fixed words. */
+export type ToolFault = 'the arguments do not satisfy the input schema of the tool' | 'the server has no tool of that name';
+
+/** What lists have shown of the tools of one deployment; each fault is said once. */
+class KnownTools {
+  readonly #lacking = new Set<string>();
+  readonly #said = new Set<string>();
+
+  /** The newest list counts. */
+  learn(tool: string, lacks: boolean): void {
+    if (lacks) this.#lacking.add(tool);
+    else this.#lacking.delete(tool);
+  }
+
+  lacks(tool: string): boolean {
+    return this.#lacking.has(tool);
+  }
+
+  say(env: AgentEnv, tool: string, notice: ServerNotice): void {
+    const key = `${notice} ${tool}`;
+    if (this.#said.has(key)) return;
+    this.#said.add(key);
+    env.log?.warn({ method: 'tools/call', tool }, notice);
+  }
+}
+
+const known = new WeakMap<AgentEnv, KnownTools>();
+
+function knownTools(env: AgentEnv): KnownTools {
+  let found = known.get(env);
+  if (found === undefined) {
+    found = new KnownTools();
+    known.set(env, found);
+  }
+  return found;
+}
+
+/** Where the entries of each list stand. */
+const LISTS: Readonly<Record<string, string>> = {
+  'tools/list': 'tools',
+  'prompts/list': 'prompts',
+  'resources/list': 'resources',
+  'resources/templates/list': 'resourceTemplates',
+};
+
+/**
+ * A list as a model should see it: without what nobody declared, which could only be refused, and without the arguments that the
+ * context fills in. What the list says against the declarations is logged, once each.
+ * @see protocol section 3
+ */
+export function shownList(method: string, params: Json, result: Json, declarations: Declarations, env: AgentEnv): Shown {
+  const member = Object.hasOwn(LISTS, method) ? LISTS[method] : undefined;
+  const entries = member === undefined ? undefined : result[member];
+  if (member === undefined || !Array.isArray(entries)) return { result, leftOut: 0 };
+  const declared = entries.filter(isJsonObject).filter((entry) => isDeclared(method, entry, declarations));
+  if (method === 'tools/list') {
+    for (const tool of declared) learn(tool, declarations, env);
+    const whole = params.cursor === undefined && result.nextCursor === undefined;
+    const listed = new Set(declared.map(({ name }) => name));
+    if (whole) for (const name of declarations.tabledTools()) if (!listed.has(name)) knownTools(env).say(env, name, ABSENT);
+  }
+  const shown = declared.map((entry) => withoutPatient(method, entry, declarations));
+  return { result: { ...result, [member]: shown }, leftOut: entries.length - declared.length };
+}
+
+function isDeclared(method: string, entry: Json, declarations: Declarations): boolean {
+  if (method === 'tools/list') return declarations.forRequest('tools/call', entry) !== undefined;
+  if (method === 'prompts/list') return declarations.forRequest('prompts/get', entry) !== undefined;
+  if (method === 'resources/list') return declarations.forRequest('resources/read', entry) !== undefined;
+  return typeof entry.uriTemplate === 'string' && declarations.find('resources', entry.uriTemplate) !== undefined;
+}
+
+function learn({ name, inputSchema }: Json, declarations: Declarations, env: AgentEnv): void {
+  const argument = declarations.patientArgument('tools', String(name));
+  if (argument === undefined) return;
+  const lacks = isWithout(inputSchema, argument);
+  knownTools(env).learn(String(name), lacks);
+  if (lacks) knownTools(env).say(env, String(name), NO_PROPERTY);
+}
+
+/** True when a JSON Schema says of an object's properties all there is, and this is none of them. */
+function isWithout(schema: unknown, property: string): boolean {
+  if (!isJsonObject(schema)) return false;
+  const { properties, additionalProperties } = schema;
+  if (OPEN.some((keyword) => schema[keyword] !== undefined)) return false;
+  if (additionalProperties !== undefined && additionalProperties !== false) return false;
+  if (!isJsonObject(properties)) return additionalProperties === false;
+  return !Object.hasOwn(properties, property);
+}
+
+/** Keywords by which a schema can have properties that are not in its `properties`. */
+const OPEN = ['$ref', '$dynamicRef', 'allOf', 'anyOf', 'oneOf', 'if', 'dependentSchemas', 'patternProperties'];
+
+/** A model never sees that an operation has an argument for the patient: the context fills it in. @see protocol section 5 */
+function withoutPatient(method: string, entry: Json, declarations: Declarations): Json {
+  if (method === 'prompts/list' && Array.isArray(entry.arguments)) {
+    const hidden = declarations.patientArgument('prompts', String(entry.name));
+    const shown = entry.arguments.filter((one: unknown) => !isJsonObject(one) || one.name !== hidden);
+    return hidden === undefined ? entry : { ...entry, arguments: shown };
+  }
+  if (method !== 'tools/list' || !isJsonObject(entry.inputSchema)) return entry;
+  const hidden = declarations.patientArgument('tools', String(entry.name));
+  if (hidden === undefined) return entry;
+  const { properties, required, ...schema } = entry.inputSchema;
+  const { [hidden]: _, ...shown } = isJsonObject(properties) ? properties : {};
+  const names = Array.isArray(required) ? required.filter((name) => name !== hidden) : [];
+  return { ...entry, inputSchema: { ...schema, properties: shown, ...(names.length > 0 ? { required: names } : {}) } };
+}
+
+/** True when a list has shown that a tool has no argument of the name that the context would be filled into. */
+export function lacksPatientArgument(tool: unknown, env: AgentEnv): boolean {
+  return typeof tool === 'string' && known.get(env)?.lacks(tool) === true;
+}
+
+/** How the SDKs begin what they say when arguments do not fit, and when there is no such tool; SDK v1 puts its code before it. */
+const SAID =
+  /^(?:MCP error -32602: )?(?:(Input validation error|Invalid arguments for tool)\b|Tool .{1,128} (?:not found|disabled)$)/;
+
+/**
+ * Whether the SDK, or a server like it, failed a call before its tool ran, and why; nothing of its text is kept. Logged once a tool.
+ * `undefined` when the tool itself answered.
+ */
+export function toolFault({ result, error }: Message, tool: unknown, env: AgentEnv): ToolFault | undefined {
+  const fault = faultIn(result) ?? faultOf(error);
+  if (fault !== undefined && typeof tool === 'string')
+    knownTools(env).say(env, tool, fault === 'the server has no tool of that name' ? ABSENT : INVALID);
+  return fault;
+}
+
+function faultIn(result: unknown): ToolFault | undefined {
+  if (!isJsonObject(result) || result.isError !== true || !Array.isArray(result.content)) return undefined;
+  const [first] = result.content as readonly unknown[];
+  return isJsonObject(first) && typeof first.text === 'string' ? faultSaid(first.text) : undefined;
+}
+
+function faultOf(error: unknown): ToolFault | undefined {
+  if (!isJsonObject(error) || error.code !== -32602) return undefined;
+  const said = typeof error.message === 'string' ? faultSaid(error.message) : undefined;
+  return said ?? 'the arguments do not satisfy the input schema of the tool';
+}
+
+function faultSaid(text: string): ToolFault | undefined {
+  const found = SAID.exec(text);
+  if (found === null) return undefined;
+  return found[1] === undefined
+    ? 'the server has no tool of that name'
+    : 'the arguments do not satisfy the input schema of the tool';
+}

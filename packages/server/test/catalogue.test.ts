@@ -1,0 +1,194 @@
+import { ResourceTemplate as TemplateV1 } from '@modelcontextprotocol/sdk/server/mcp.js';
+import { ResourceTemplate } from '@modelcontextprotocol/server';
+import { describe, expect, test } from 'vitest';
+import * as z from 'zod';
+import { shownList } from '../src/catalogue.js';
+import { Declarations } from '../src/operations.js';
+import { MAKES, pinned, type Registrar } from './support/existing-tool.js';
+import { ANN, NEVER, READ, SECRET, world } from './support/world.js';
+
+const SDKS = Object.keys(MAKES) as (keyof typeof MAKES)[];
+const call = (name: string, args: object = {}) => ({ name, arguments: args });
+const nothing = () => ({ content: [] });
+const chart = { ...READ, patientArgument: 'chart' };
+const none = { ...READ, patientArgument: null };
+const ABSENT = 'a declared tool is not in the list of tools: correct its name in `operations`';
+const NO_PROPERTY = 'a declared patientArgument is no property of its tool’s input schema: correct it in `operations`';
+const INVALID = 'the arguments do not satisfy the input schema of the tool: see whether its patientArgument is the right one';
+const notice = (tool: string, text: string) => JSON.stringify({ method: 'tools/call', tool, notice: text });
+
+describe.each(SDKS)('%s: what is listed', (sdk) => {
+  const register = (server: Registrar) => {
+    server.registerTool('by_mrn', { inputSchema: z.object({ chart: z.string(), test: z.string().optional() }) }, nothing);
+    server.registerTool('plain', {}, nothing);
+    server.registerTool('everybody', { description: SECRET }, nothing);
+    const contents = () => ({ contents: [] });
+    server.registerResource('current', 'chart://current', {}, contents);
+    server.registerResource('hidden', 'chart://hidden', { description: SECRET }, contents);
+    const template = (uri: string) =>
+      sdk === 'SDK v1' ? new TemplateV1(uri, { list: undefined }) : new ResourceTemplate(uri, { list: undefined });
+    server.registerResource('labs', template('labs://{test}'), {}, contents);
+    server.registerResource('all', template('all://{who}'), { description: SECRET }, contents);
+    const argsSchema = sdk === 'SDK v1' ? { chart: z.string() } : z.object({ chart: z.string() });
+    server.registerPrompt('summary', { argsSchema }, () => ({ messages: [] }));
+    server.registerPrompt('compare', { description: SECRET }, () => ({ messages: [] }));
+  };
+  const operations = {
+    tools: { by_mrn: chart, plain: none },
+    resources: { 'chart://current': READ, 'labs://{test}': none },
+    prompts: { summary: chart },
+  };
+
+  test.each([
+    ['tools/list', 'tools', ['by_mrn', 'plain']],
+    ['resources/list', 'resources', ['current']],
+    ['resources/templates/list', 'resourceTemplates', ['labs']],
+    ['prompts/list', 'prompts', ['summary']],
+  ])('%s leaves out what nobody declared, and the audit says so', async (method, member, names) => {
+    const p = await pinned(sdk, register, operations);
+    const { result, text } = await p.ask(method);
+    expect((result?.[member] as { name: string }[]).map(({ name }) => name)).toEqual(names);
+    for (const word of NEVER) expect(text).not.toContain(word);
+    expect(text).not.toContain('"chart"');
+    expect(p.audit.records.at(-1)).toMatchObject({
+      event: 'request.served',
+      outcome: 0,
+      reason: 'undeclared operations were left out of the list',
+    });
+    expect(p.logged).toEqual([]);
+    await p.close();
+  });
+
+  test('a list of declared operations only is recorded without that', async () => {
+    const p = await pinned(sdk, (server) => server.registerTool('plain', {}, nothing), { tools: { plain: none } });
+    await p.ask('tools/list');
+    expect(p.audit.records.at(-1)?.reason).toBeUndefined();
+    await p.close();
+  });
+});
+
+describe.each(SDKS)('%s: a declaration that does not fit', (sdk) => {
+  const input = z.object({ patientId: z.string() });
+  const ran: string[] = [];
+  const register = (server: Registrar) =>
+    server.registerTool('get-labs', { inputSchema: input }, ({ patientId }) => {
+      ran.push(String(patientId));
+      return nothing();
+    });
+  const misspelt = { tools: { 'get-labs': { ...READ, patientArgument: 'patientid' } } };
+
+  test('of a misspelt argument is logged once when the tools are listed, and calls are then refused clearly', async () => {
+    const p = await pinned(sdk, register, misspelt);
+    await p.ask('tools/list');
+    await p.ask('tools/list');
+    expect(p.logged).toEqual([notice('get-labs', NO_PROPERTY)]);
+    const answer = await p.ask('tools/call', call('get-labs', { patientId: ANN }));
+    expect(answer.error).toMatchObject({ code: 40303, data: { check: 'argument', retry: 'never' } });
+    const record = p.audit.records.at(-1);
+    expect(record).toMatchObject({
+      event: 'request.refused',
+      code: 40303,
+      check: 'argument',
+      reason: 'the declared patientArgument is no property of the input schema of the tool',
+    });
+    expect(record?.compared).toBeUndefined();
+    expect(ran).toEqual([]);
+    await p.close();
+  });
+
+  test.each([
+    ['misspelt', misspelt, {}],
+    ['denied', { tools: { 'get-labs': none } }, {}],
+  ])('of a %s argument, never listed: the audit and one notice say that the schema is not satisfied', async (_how, operations, args) => {
+    const p = await pinned(sdk, register, operations);
+    for (let round = 0; round < 2; round += 1) {
+      const { result } = await p.ask('tools/call', call('get-labs', args));
+      expect(result).toMatchObject({ isError: true, content: [{ text: 'The tool failed.' }] });
+      expect(p.audit.records.at(-1)).toMatchObject({
+        event: 'request.served',
+        outcome: 4,
+        reason: 'the arguments do not satisfy the input schema of the tool',
+      });
+    }
+    expect(p.logged).toEqual([notice('get-labs', INVALID)]);
+    expect(ran).toEqual([]);
+    await p.close();
+  });
+
+  test('of a misspelt tool is logged once, when the tools are listed or it is called', async () => {
+    const operations = { tools: { 'get-lab': { ...READ, patientArgument: 'patientId' } } };
+    const listed = await pinned(sdk, register, operations);
+    await listed.ask('tools/list');
+    await listed.ask('tools/list');
+    expect(listed.logged).toEqual([notice('get-lab', ABSENT)]);
+    await listed.close();
+    const called = await pinned(sdk, register, operations);
+    await called.ask('tools/call', call('get-lab'));
+    expect(called.audit.records.at(-1)?.reason).toBe('the server has no tool of that name');
+    expect(called.logged).toEqual([notice('get-lab', ABSENT)]);
+    await called.close();
+  });
+
+  test('a tool that fails by itself says nothing of its schema, whatever it says', async () => {
+    const fails = (server: Registrar) =>
+      server.registerTool('boom', {}, () => {
+        throw new Error(`no bed for ${SECRET}: Input validation error`);
+      });
+    const p = await pinned(sdk, fails, { tools: { boom: none } });
+    await p.ask('tools/call', call('boom'));
+    expect(p.audit.records.at(-1)?.reason).toBeUndefined();
+    expect(p.logged).toEqual([]);
+    await p.close();
+  });
+});
+
+describe('whether a schema is known not to have an argument', () => {
+  const listed = (inputSchema: unknown, params: object = {}, more: object = {}) => {
+    const w = world();
+    const declarations = new Declarations({ tools: { t: chart } });
+    shownList('tools/list', params as never, { tools: [{ name: 't', inputSchema }], ...more }, declarations, w.env);
+    return w.logged;
+  };
+
+  test.each([
+    { type: 'object', properties: {} },
+    { type: 'object', properties: { Chart: {} }, additionalProperties: false },
+    { type: 'object', additionalProperties: false },
+    { type: 'object', properties: { a: { properties: { chart: {} } } }, required: ['chart'] },
+  ])('%j: it is', (schema) => {
+    expect(listed(schema)).toEqual([notice('t', NO_PROPERTY)]);
+  });
+
+  test.each([
+    { type: 'object', properties: { chart: {} } },
+    { type: 'object' },
+    { type: 'object', properties: {}, additionalProperties: true },
+    { type: 'object', properties: {}, additionalProperties: { type: 'string' } },
+    { type: 'object', properties: {}, patternProperties: { '^c': {} } },
+    { $ref: '#/$defs/x', properties: {} },
+    { allOf: [{ properties: { chart: {} } }], properties: {} },
+    undefined,
+    null,
+    'properties',
+  ])('%j: it is not', (schema) => {
+    expect(listed(schema)).toEqual([]);
+  });
+
+  test.each([
+    ['a later page', { cursor: 'x' }, {}],
+    ['a first page of several', {}, { nextCursor: 'x' }],
+  ])('%s proves no tool absent', (_which, params, more) => {
+    const w = world();
+    shownList('tools/list', params, { tools: [], ...more }, new Declarations({ tools: { t: chart } }), w.env);
+    expect(w.logged).toEqual([]);
+  });
+
+  test.each([
+    [{ tools: 'none' }],
+    [{}],
+    [{ tools: [null, 'x', {}, { name: 7 }, { name: 'toString' }] }],
+  ])('a list %j is no list of declared tools', (result) => {
+    const { result: shown } = shownList('tools/list', {}, result, new Declarations({ tools: {} }), world().env);
+    expect(Array.isArray(shown.tools) ? shown.tools : []).toEqual([]);
+  });
+});
