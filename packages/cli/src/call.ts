@@ -24,7 +24,7 @@ calls the tool in that patient's context, checks the answer, and prints it: JSON
   ARGUMENTS     a JSON object (default {})
   --state DIR   the state folder of the world (default: HMCP_STATE, else .hmcp)
   --account     who signs in (default: the first account)
-  --pick N      which patient of the picker's list, from 1 (default 1)
+  --pick N      which patient of the picker's list, from 1 (default 1); "hmcp patients" shows the list
   --json        print one line of JSON
 
 Exit codes: 0 served · 1 refused, or answered with an error (the reason is on stderr) · 3 no world runs on that state folder ·

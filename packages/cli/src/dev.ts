@@ -138,6 +138,7 @@ ${parties.join('\n')}
 Sign in at ${facts.portal}/launch as
 ${accounts.join('\n')}
 
+Whom they can pick, with FHIR ids: npx hmcp patients --state ${shellWord(facts.state)}
 Audit and keys: ${facts.state}
 Try: ${callLine(facts)}
 Stop with Ctrl-C.
