@@ -18,10 +18,7 @@ function portOf(name: string): number {
 async function stateOf(closedTo: readonly string[] = []): Promise<string> {
   const state = await freshFolder();
   for (const folder of ['keys', 'config', 'audit']) await mkdir(join(state, folder));
-  const plan = await planWorld(
-    { records: shippedRecords(), state, closedTo },
-    (name) => `http://127.0.0.1:${portOf(name)}`,
-  );
+  const plan = await planWorld({ records: shippedRecords(), state, closedTo }, (name) => `http://127.0.0.1:${portOf(name)}`);
   for (const { name, config } of plan.processes) await writeFile(join(state, 'config', `${name}.json`), JSON.stringify(config));
   await writeFile(join(state, 'world.json'), JSON.stringify(plan.facts));
   return state;
