@@ -9,8 +9,8 @@ import { accountNamed, CommandFailure, readWorld, tellFailure } from './develope
 
 const HELP = `hmcp patients [--account NAME] [--state DIR] [--json]
 
-Whom an account of a development world may open, in the order of the patient picker: the place that "hmcp call --pick" takes, the
-FHIR id, name and date of birth. Read from the state folder; nothing needs to run. The picker shows the first of a long list, and
+Whom an account of a development world may open, in the order of the patient picker: the place ("hmcp call" picks by it),
+the FHIR id, date of birth and name. Read from the state folder; nothing needs to run. The picker shows the first of a long list, and
 has a search for the others.
 
   --account     whose patients (default: the first account)
