@@ -5,10 +5,10 @@ import { loadMcpTools } from '@langchain/mcp-adapters';
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
 import { createAgent, fakeModel } from 'langchain';
-import { deskOf, leave, openBrowser, peer, smart } from './desk.js';
+import { deskOf, openBrowser, peer, smart } from './desk.js';
 
 const labs = peer('old-labs');
-const desk = deskOf(labs);
+await using desk = deskOf(labs);
 const grant = await smart.authorize({ launch: 'patient', scope: 'launch/patient patient/Observation.rs', open: openBrowser });
 const session = await openSession({ agent: desk, grant });
 session.events.on('refused', ({ refusal }) => console.log(refusal === undefined ? 'refused' : explain(refusal)));
@@ -39,4 +39,3 @@ for (const content of ['How is the potassium?', 'And how is the other patient?']
 await client.close();
 await session.close();
 await grant.revoke();
-await leave(desk);
