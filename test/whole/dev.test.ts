@@ -9,7 +9,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type DevWorld, startDev, urlOf } from './support/dev-world.js';
 import { everybody } from './support/people.js';
 import { descendants, hasProcessTable, survivors } from './support/processes.js';
-import { freshFolder, HMCP, hmcp, ROOT, run } from './support/program.js';
+import { freshFolder, HMCP, hmcp, ROOT, run, start } from './support/program.js';
 
 const PARTY = join(ROOT, 'packages/cli/dist/party.js');
 const UUID = /[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/;
@@ -259,6 +259,16 @@ describe('a process of the world that cannot start', () => {
 });
 
 describe('a world that is stopped', () => {
+  it('says so at the terminal once it has ended, and in no line of --json', async () => {
+    const program = start([HMCP, 'dev', '--state', await freshFolder()]);
+    await program.line('Stop with Ctrl-C');
+    const ended = await program.stop('SIGINT');
+    expect(ended.code).toBe(0);
+    expect(ended.stdout).toMatch(/\nStopped: every process of the clinic has ended\.\n$/);
+    const asJson = await startDev({ state: await freshFolder() });
+    expect((await asJson.stop()).stdout).not.toContain('Stopped');
+  });
+
   it('keeps keys and addresses for its next start on the same folder, and tells a call meanwhile that none runs', async () => {
     const state = await freshFolder();
     const first = await startDev({ state });

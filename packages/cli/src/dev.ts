@@ -66,7 +66,11 @@ export async function devCommand(argv: string[], io: CommandIo): Promise<number>
     );
     const ended = await Promise.race([stopped, world.failed]);
     await world.close();
-    if (ended === 'stopped') return EXIT.ok;
+    if (ended === 'stopped') {
+      // After the end, not before it: a write to a terminal that is gone ends this process.
+      if (!values.json) io.stdout.write('\nStopped: every process of the clinic has ended.\n');
+      return EXIT.ok;
+    }
     io.stderr.write(`hmcp dev: ${ended}\n`);
     return EXIT.notice;
   } catch (error) {
