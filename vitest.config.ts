@@ -10,6 +10,8 @@ const setupFiles = ['./test/console-guard.ts'];
 export default defineConfig({
   ...onSource,
   test: {
+    // vitest leaves a core free by default, which on two is half of them.
+    maxWorkers: '100%',
     projects: [
       {
         ...onSource,
@@ -37,6 +39,7 @@ export default defineConfig({
           testTimeout: 120_000,
           hookTimeout: 60_000,
           fileParallelism: false,
+          sequence: { groupOrder: 1 },
         },
       },
     ],

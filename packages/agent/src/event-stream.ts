@@ -1,13 +1,21 @@
+/** Characters one event, or one JSON answer, may have: far more than any honest answer, far less than the memory of a process. */
+export const MOST_CHARACTERS = 16 << 20;
+
 /**
  * The `data` of each message event of a stream of server-sent events. Comments, ids, retry times and other kinds of events are
  * left out: a stream that is checked here is never resumed.
+ * @throws {Error} for an event of more than {@link MOST_CHARACTERS}
  * @see https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
  */
 export async function* eventData(body: ReadableStream<Uint8Array>): AsyncGenerator<string> {
   let data: string[] = [];
   let kind = '';
+  let held = 0;
   for await (const line of lines(body)) {
+    held += line.length;
+    if (held > MOST_CHARACTERS) throw new Error('an event is too long');
     if (line === '') {
+      held = 0;
       if (data.length > 0 && (kind === '' || kind === 'message')) yield data.join('\n');
       data = [];
       kind = '';
@@ -39,10 +47,10 @@ async function* lines(body: ReadableStream<Uint8Array>): AsyncGenerator<string> 
   let afterReturn = false;
   try {
     for (let read = await reader.read(); !read.done; read = await reader.read()) {
-      let text = decoder.decode(read.value, { stream: true });
+      const piece = decoder.decode(read.value, { stream: true });
       // A CR at the end of one piece and the LF at the start of the next are one end of a line.
-      if (afterReturn && text.startsWith('\n')) text = text.slice(1);
-      if (text !== '') afterReturn = text.endsWith('\r');
+      const text = afterReturn && piece.startsWith('\n') ? piece.slice(1) : piece;
+      if (piece !== '') afterReturn = piece.endsWith('\r');
       const parts = text.split(/\r\n|\n|\r/);
       const last = parts.pop() ?? '';
       for (const part of parts) {
@@ -50,6 +58,7 @@ async function* lines(body: ReadableStream<Uint8Array>): AsyncGenerator<string> 
         rest = '';
       }
       rest += last;
+      if (rest.length > MOST_CHARACTERS) throw new Error('a line is too long');
     }
   } finally {
     await reader.cancel().catch(() => undefined);

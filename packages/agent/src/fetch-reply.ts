@@ -1,7 +1,10 @@
 import { HmcpError } from '@hmcp/core';
 import { errorAnswer } from './answer-check.js';
-import { asEvent, eventData } from './event-stream.js';
+import { asEvent, eventData, MOST_CHARACTERS } from './event-stream.js';
 import type { JsonRpcMessage } from './instrument.js';
+
+/** Milliseconds a peer has to end its stream after the answer, so that the connection can be used again; then it is cut. */
+const END_MS = 5000;
 
 /** A peer answered a POST by an HTTP status alone, or with the text beside it. */
 export class PeerStatus extends Error {
@@ -49,28 +52,36 @@ export class FetchReply {
   }
 
   /**
-   * Reads what the peer sent until there is no more of it.
+   * Reads what the peer sent up to its answer. What comes behind that belongs to nothing: no fault in it touches the answer.
    * @throws {PeerStatus} for an HTTP status that is no answer
    * @throws {Error} when it ended without an answer, or cannot be read
    */
   async take(response: Response, receive: (message: JsonRpcMessage) => void): Promise<void> {
     const kind = (response.headers.get('content-type') ?? '').split(';')[0]?.trim().toLowerCase();
     const isJson = kind === 'application/json';
-    if (!response.ok) throw new PeerStatus(response.status, isJson ? await jsonOf(response) : await ended(response));
+    if (!response.ok)
+      throw new PeerStatus(response.status, isJson ? await jsonOf(response).catch(() => undefined) : await ended(response));
     const session = response.headers.get('mcp-session-id');
     if (session !== null) this.#headers.set('mcp-session-id', session);
-    let answered = false;
-    const one = (message: unknown): void => {
+    const isAnswer = (message: unknown): boolean => {
       if (!isMessage(message)) throw new Error('the peer sent something that is no message');
-      answered ||= message.method === undefined && message.id === this.#id;
       receive(message);
+      return message.method === undefined && message.id === this.#id;
     };
-    if (isJson) for (const message of [await response.json()].flat()) one(message);
-    else if (kind === 'text/event-stream' && response.body !== null) {
+    if (isJson) {
+      if ([await jsonOf(response)].flat().some(isAnswer)) return;
+    } else if (kind === 'text/event-stream' && response.body !== null) {
       this.#open();
-      for await (const data of eventData(response.body)) one(JSON.parse(data));
+      const events = eventData(response.body);
+      try {
+        for (let event = await events.next(); !event.done; event = await events.next())
+          if (isAnswer(JSON.parse(event.value))) return this.#letEnd(events);
+      } catch (error) {
+        await events.return(undefined);
+        throw error;
+      }
     } else await ended(response);
-    if (!answered) throw new Error('the peer sent no answer');
+    throw new Error('the peer sent no answer');
   }
 
   /** The request did not come to an answer of the peer. */
@@ -78,12 +89,20 @@ export class FetchReply {
     if (this.#over) return;
     if (error instanceof HmcpError) this.#hand(errorAnswer(this.#id, error));
     else if (error instanceof PeerStatus) this.#finish(() => this.#respond(statusOnly(error)));
-    else this.#finish(() => this.#reject(link.failure(error instanceof Error ? error : new Error('unknown'))));
+    else this.abort(link.failure(error instanceof Error ? error : new Error('unknown')));
   }
 
   /** The client waits no more. */
   leave(): void {
     this.#finish(() => this.#respond(new Response(null, { status: 202 })));
+  }
+
+  /** Nothing comes any more; the client learns of it as of any `fetch`. */
+  abort(reason: unknown): void {
+    this.#finish(
+      () => this.#reject(reason),
+      (stream) => stream.error(reason),
+    );
   }
 
   #hand(message: JsonRpcMessage): void {
@@ -109,11 +128,22 @@ export class FetchReply {
     this.#respond(new Response(body, { headers: this.#headers }));
   }
 
-  #finish(respond: () => void): void {
+  #finish(respond: () => void, end = (stream: ReadableStreamDefaultController<Uint8Array>) => stream.close()): void {
     if (this.#over) return;
     this.#over = true;
     if (this.#stream === undefined) respond();
-    else this.#stream.close();
+    else end(this.#stream);
+  }
+
+  #letEnd(events: AsyncGenerator<string>): void {
+    const timer = setTimeout(this.#gone, END_MS);
+    timer.unref();
+    const rest = async (): Promise<void> => {
+      while (!(await events.next()).done);
+    };
+    rest()
+      .catch(() => undefined)
+      .finally(() => clearTimeout(timer));
   }
 }
 
@@ -126,12 +156,15 @@ function isMessage(value: unknown): value is JsonRpcMessage {
   return typeof value === 'object' && value !== null && 'jsonrpc' in value && value.jsonrpc === '2.0';
 }
 
-async function jsonOf(response: Response): Promise<unknown> {
-  try {
-    return await response.json();
-  } catch {
-    return undefined;
+/** @throws {Error} when it is no JSON, or of more than {@link MOST_CHARACTERS} */
+async function jsonOf({ body }: Response): Promise<unknown> {
+  const decoder = new TextDecoder();
+  let text = '';
+  for await (const piece of body ?? []) {
+    text += decoder.decode(piece, { stream: true });
+    if (text.length > MOST_CHARACTERS) throw new Error('an answer is too long');
   }
+  return JSON.parse(text + decoder.decode()) as unknown;
 }
 
 async function ended(response: Response): Promise<undefined> {

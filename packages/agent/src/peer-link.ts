@@ -80,6 +80,7 @@ export class PeerLink implements TransportHooks {
     if (method === undefined) return;
     const bare = withoutContext(message);
     if (id === undefined) return this.#sendNotification(method, bare, send);
+    this.#unused(id);
     const place = await this.#placeOf(bare);
     try {
       await this.#sendRequest(id, method, bare, place, { send, deliver, options });
@@ -122,13 +123,19 @@ export class PeerLink implements TransportHooks {
     }
   }
 
+  /** Two requests of one id could get each other's answers. @throws {TypeError} while an earlier one may still be answered */
+  #unused(id: Id): void {
+    if ([this.#bound, this.#unbound, this.#late].some((waiting) => waiting.has(id)))
+      throw new TypeError('a request of this id is still under way');
+  }
+
   async #sendRequest(id: Id, method: string, bare: JsonRpcMessage, place: MessagePlace, wire: Wire): Promise<void> {
     const { scope } = place;
     if (this.#peer === undefined && scope !== undefined) {
       throw await this.#refuse(scope, bare, this.#ledger.refusal(scope, 42801, 'peer', 'a server nobody declared'));
     }
     const aboutPatient = methodClass(method) === 'context';
-    if (!aboutPatient || (scope === undefined && !this.#isHmcp)) return this.#sendUnbound(id, method, bare, place, wire.send);
+    if (!aboutPatient || (scope === undefined && !this.#isHmcp)) return this.#sendUnbound(id, method, bare, place, wire);
     if (scope === undefined) throw await this.#ledger.refusedOutside(this.#start(bare));
     return this.#sendBound(id, bare, scope, place.end, wire);
   }
@@ -154,7 +161,7 @@ export class PeerLink implements TransportHooks {
     if (method !== 'notifications/cancelled') {
       const place = await this.#placeOf(bare);
       try {
-        return await this.#sendUnbound(undefined, method, bare, place, send);
+        return await this.#sendUnbound(undefined, method, bare, place, { send, options: {} });
       } finally {
         place.end();
       }
@@ -177,7 +184,13 @@ export class PeerLink implements TransportHooks {
   }
 
   /** Handshake, catalogue, and whatever is sent outside every request: nothing of a context; to an `hmcp` peer an own token. */
-  async #sendUnbound(id: Id | undefined, method: string, bare: JsonRpcMessage, { scope, end }: MessagePlace, send: Write) {
+  async #sendUnbound(
+    id: Id | undefined,
+    method: string,
+    bare: JsonRpcMessage,
+    { scope, end }: MessagePlace,
+    { send, options: { requestSignal } }: Pick<Wire, 'send' | 'options'>,
+  ): Promise<void> {
     let token: string | undefined;
     // A pipe may be set up outside every request: its handshake needs no token.
     const needsToken = this.#kind === 'http' || methodClass(method) === 'catalogue';
@@ -189,11 +202,28 @@ export class PeerLink implements TransportHooks {
         throw await this.#refuse(scope, bare, error);
       }
     }
-    if (id !== undefined) this.#unbound.set(id, { origin: currentScope(), method, end });
+    if (id !== undefined) {
+      this.#unused(id);
+      // Nothing says on HTTP that its client gave it up, but this.
+      const forget = () => {
+        this.#unbound.delete(id);
+        end();
+      };
+      const over = new AbortController();
+      requestSignal?.addEventListener('abort', forget, { once: true, signal: over.signal });
+      const done = () => {
+        over.abort();
+        end();
+      };
+      this.#unbound.set(id, { origin: currentScope(), method, end: done });
+    }
     try {
       await sending.run({ token, traceparent: undefined }, () => send(this.#withToken(bare, token)));
     } catch (error) {
-      if (id !== undefined) this.#unbound.delete(id);
+      if (id !== undefined) {
+        this.#unbound.get(id)?.end();
+        this.#unbound.delete(id);
+      }
       // Version negotiation reads the SDK's own errors; ours are recorded.
       if (error instanceof HmcpError && scope !== undefined) throw await this.#refuse(scope, bare, error);
       throw error;
@@ -219,6 +249,7 @@ export class PeerLink implements TransportHooks {
       }
       await this.#ledger.called(hop);
       scope.assertOpen();
+      this.#unused(id);
     } catch (error) {
       throw await request.refuse(error);
     }

@@ -1,20 +1,11 @@
 import { HmcpError } from '@hmcp/core';
-import * as z from 'zod';
 import { FetchReply, PeerStatus } from './fetch-reply.js';
+import { type Asked, messageOf, readAsked } from './fetch-request.js';
 import type { JsonRpcMessage, TransportFetch } from './instrument.js';
 import type { PlaceMessage } from './message-place.js';
 import { type LinkParts, PeerLink } from './peer-link.js';
 import type { ResolvedPeer } from './peers.js';
 import { peerAt } from './session-transport.js';
-
-/** What a client asked its `fetch` for. */
-interface Asked {
-  readonly url: URL;
-  readonly method: string;
-  readonly headers: Headers;
-  readonly text: string;
-  readonly signal: AbortSignal | undefined;
-}
 
 /** A request whose answer is waited for. */
 interface Exchange {
@@ -24,13 +15,6 @@ interface Exchange {
   readonly stop: AbortController;
 }
 
-const Message = z.looseObject({
-  jsonrpc: z.literal('2.0'),
-  id: z.union([z.string(), z.number()]).optional(),
-  method: z.string().optional(),
-  params: z.record(z.string(), z.unknown()).optional(),
-});
-
 /**
  * A `fetch` for MCP clients that take nothing else: what each POST holds goes through the same link as on an instrumented transport.
  * Each request has a link of its own, because clients that share this `fetch` number their requests alike.
@@ -39,16 +23,18 @@ const Message = z.looseObject({
 export function sessionFetch(options: {
   readonly parts: LinkParts;
   readonly peers: ReadonlyMap<string, ResolvedPeer>;
-  readonly place: PlaceMessage;
+  /** Where what is asked at this very moment belongs: a client may take long to write its body, and the session goes on meanwhile. */
+  readonly placeNow: () => PlaceMessage;
   /** The network itself. */
   readonly base: TransportFetch;
 }): typeof globalThis.fetch {
-  const { parts, peers, place, base } = options;
+  const { parts, peers, placeNow, base } = options;
   /** Requests under way, by address and session of the connection: what a cancellation can be about. */
   const underWay = new Map<string, Set<Exchange>>();
 
   return async (input, init) => {
-    const asked = await read(input, init);
+    const place = placeNow();
+    const asked = await readAsked(input, init);
     const peer = peerAt(peers, asked.url);
     const link = new PeerLink(peer, 'http', parts, place);
     if (peer === undefined) return refuseUndeclared(link, asked);
@@ -69,10 +55,12 @@ export function sessionFetch(options: {
     const stop = new AbortController();
     const reply = new FetchReply(id, () => stop.abort());
     const exchange: Exchange = { id, link, reply, stop };
-    const unlisten = follow(asked.signal, stop);
+    const unlisten = follow(asked.signal, stop, reply);
     const forget = remember(exchange, keyOf(asked));
     const send = async (checked: JsonRpcMessage): Promise<void> => {
       const response = await post(link, asked, checked, stop.signal);
+      // Its cancellation goes the same way, and has no answer.
+      if (checked.id === undefined) return response.body?.cancel();
       await reply.take(response, (received) => link.incoming(received, reply.deliver, answerTo(link, asked)));
     };
     link
@@ -107,10 +95,12 @@ export function sessionFetch(options: {
     const [exchange] = meant;
     if (meant.length > 1) parts.ledger.warn('a cancellation that may mean two requests was dropped');
     if (exchange === undefined || meant.length > 1) return new Response(null, { status: 202 });
-    const response = await tell(exchange.link, asked, message);
-    exchange.reply.leave();
-    exchange.stop.abort();
-    return response;
+    try {
+      return await tell(exchange.link, asked, message);
+    } finally {
+      exchange.reply.leave();
+      exchange.stop.abort();
+    }
   }
 
   function remember(exchange: Exchange, key: string): () => void {
@@ -153,29 +143,6 @@ export function sessionFetch(options: {
   }
 }
 
-/** Reads what `fetch` was called with. Content-Length is that of the text before it was checked, so it is worked out anew. */
-async function read(input: string | URL | Request, init: RequestInit = {}): Promise<Asked> {
-  const given = input instanceof Request ? input : undefined;
-  const headers = new Headers(init.headers ?? given?.headers);
-  headers.delete('content-length');
-  const { body = given?.body } = init;
-  return {
-    url: new URL(given?.url ?? String(input)),
-    method: (init.method ?? given?.method ?? 'GET').toUpperCase(),
-    headers,
-    text: body === undefined || body === null ? '' : await new Response(body).text(),
-    signal: init.signal ?? given?.signal ?? undefined,
-  };
-}
-
-function messageOf({ text }: Asked): JsonRpcMessage | undefined {
-  try {
-    return Message.safeParse(JSON.parse(text)).data as JsonRpcMessage | undefined;
-  } catch {
-    return undefined;
-  }
-}
-
 function keyOf({ url, headers }: Asked): string {
   return `${headers.get('mcp-session-id') ?? ''} ${url.href}`;
 }
@@ -185,8 +152,11 @@ function until(signal: AbortSignal | undefined): { signal?: AbortSignal } {
 }
 
 /** Stops with `signal`. @returns what lets go of it: clients hand in one signal for their whole life */
-function follow(signal: AbortSignal | undefined, stop: AbortController): () => void {
-  const abort = () => stop.abort(signal?.reason);
+function follow(signal: AbortSignal | undefined, stop: AbortController, reply: FetchReply): () => void {
+  const abort = () => {
+    reply.abort(signal?.reason);
+    stop.abort(signal?.reason);
+  };
   if (signal?.aborted) abort();
   else signal?.addEventListener('abort', abort, { once: true });
   return () => signal?.removeEventListener('abort', abort);

@@ -24,9 +24,12 @@ export function protectTransport<T extends ClientTransport>(
   target: T,
   { parts, peer, place = inCurrentScope, ...more }: Protection,
 ): T {
-  const kind = more.kind ?? transportKind(target);
+  const told = transportKind(target);
+  const kind = more.kind ?? told;
   if (kind === undefined) throw new TypeError('the kind of this transport cannot be told: give { kind: "http" | "stdio" }');
-  if (kind === 'http' && transportKind(target) !== 'http') {
+  // On a pipe the token travels in the message; on HTTP it never does.
+  if (kind === 'stdio' && told === 'http') throw new TypeError('this transport is http: "kind" says stdio');
+  if (kind === 'http' && told !== 'http') {
     throw new TypeError('an http transport must be a StreamableHTTPClientTransport of MCP SDK v1 or v2');
   }
   instrument(target, new PeerLink(peer, kind, parts, place));

@@ -10,7 +10,7 @@ import type { ClientTransport } from './instrument.js';
 import { ManagedStay } from './managed-stay.js';
 import { type ManagerAuthority, managerAuthority } from './manager-authority.js';
 import { lacksSessionScope, renewWith } from './managers.js';
-import type { MessagePlace } from './message-place.js';
+import type { MessagePlace, PlaceMessage } from './message-place.js';
 import type { SwitchDecision, SwitchReport, SwitchRequest } from './patient-switch.js';
 import { processAuthority } from './process-authority.js';
 import { SessionActs, type Stay } from './session-acts.js';
@@ -199,7 +199,7 @@ class PatientSession implements Session {
 
   #clientFetch(): typeof globalThis.fetch {
     const { link, peers, fetch } = partsOf(this.#agent);
-    this.#fetch ??= sessionFetch({ parts: link, peers, place: () => this.#place(), base: fetch });
+    this.#fetch ??= sessionFetch({ parts: link, peers, placeNow: () => this.#placeNow(), base: fetch });
     return this.#fetch;
   }
 
@@ -256,10 +256,10 @@ class PatientSession implements Session {
    * Where a message of a client belongs: to the act it is written in, else to one of its own. Never to an act that merely is under
    * way: whether it was meant for that one cannot be known.
    */
-  async #place(): Promise<MessagePlace> {
+  async #place(stay = this.#stay): Promise<MessagePlace> {
     const inside = currentScope();
     if (inside === undefined) {
-      const scope = await this.#begin();
+      const scope = await this.#begin(stay);
       return { scope, end: () => this.#acts.end(scope) };
     }
     if (this.#acts.owns(inside)) {
@@ -269,17 +269,23 @@ class PatientSession implements Session {
     throw this.#refuse(42801, 'session', 'inside a request or an act that is not of this session', inside);
   }
 
-  /** Begins an act on the patient of this very moment. */
-  async #begin(): Promise<RequestScope> {
+  /** For what is asked now and read later: never about a patient the session goes to in between. */
+  #placeNow(): PlaceMessage {
     const stay = this.#stay;
+    return () => this.#place(stay);
+  }
+
+  /** Begins an act on the patient of this very moment, or of the one it was `meant` in. */
+  async #begin(meant = this.#stay): Promise<RequestScope> {
     if (this.#closed) throw this.#refuse(41001, 'session', 'the session is closed');
     await this.#known();
-    if (this.#managed !== undefined && this.#stay === stay && stay.seal === undefined) {
-      const seal = await this.#managed.seal(stay);
-      if (this.#stay.epoch === stay.epoch) this.#stay = { ...this.#stay, seal };
+    const { seal: held, epoch } = this.#stay;
+    if (this.#managed !== undefined && held === undefined && epoch === meant.epoch) {
+      const seal = await this.#managed.seal(this.#stay);
+      if (this.#stay.epoch === epoch) this.#stay = { ...this.#stay, seal };
     }
     // What was meant for the patient before is not done for the next.
-    if (this.#stay.epoch !== stay.epoch) throw this.#refuse(40901, 'epoch', 'the session went on before the call began');
+    if (this.#stay.epoch !== meant.epoch) throw this.#refuse(40901, 'epoch', 'the session went on before the call began');
     if (this.#closed) throw this.#refuse(41001, 'session', 'the session is closed');
     const scope = this.#acts.begin(this.#stay);
     const { seal } = this.#stay;

@@ -55,6 +55,30 @@ describe('an event stream', () => {
     );
   });
 
+  test.each([
+    ['CR | LF | LF', ['data: x\r', '\n', '\n', 'data: y\n\n'], ['x', 'y']],
+    ['CR | nothing | LF | LF', ['data: x\r', '', '\n', '\ndata: y\n\n'], ['x', 'y']],
+    ['CR | LF CR | LF', ['data: x\r', '\n\r', '\ndata: y\n\n'], ['x', 'y']],
+  ])('loses no event where ends of lines are cut as %s', async (_, pieces, expected) => {
+    expect(await read(pieces.map(bytes))).toEqual(expected);
+  });
+
+  test.each([
+    ['a line', 'x'],
+    ['an event', 'data: x\n'],
+  ])('that never ends %s is given up before it fills the memory', async (_, piece) => {
+    const much = bytes(piece.repeat((1 << 20) / piece.length));
+    let pulled = 0;
+    const endless = new ReadableStream<Uint8Array>({
+      pull: (controller) => {
+        pulled += 1;
+        controller.enqueue(much);
+      },
+    });
+    await expect(eventData(endless).next()).rejects.toThrow('too long');
+    expect(pulled).toBeLessThan(40);
+  });
+
   test('carries any message through', async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(fc.jsonValue(), { maxLength: 4 }), async (messages) => {

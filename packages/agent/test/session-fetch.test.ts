@@ -1,9 +1,13 @@
 import { getEventListeners } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { gzipSync } from 'node:zlib';
 import { HmcpError, META } from '@hmcp/core';
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { StreamableHTTPClientTransport as StreamableHTTPClientTransportV1 } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { partsOf } from '../src/agent-parts.js';
 import { openSession, type Session } from '../src/index.js';
+import { PeerLink } from '../src/peer-link.js';
 import { listen } from './support/peer-server.js';
 import { type RecordingServer, startRecordingServer } from './support/recording-server.js';
 import { LABS, type SessionWorld, sessionWorld, TYPED } from './support/session-world.js';
@@ -274,6 +278,59 @@ describe('what session.fetch hands on', () => {
     expect(text).not.toMatch(/pt-bo|pt-ann/);
   });
 
+  test.each([
+    [
+      'hangs up',
+      (out: ServerResponse, body: string) => {
+        out.writeHead(200, { 'content-type': 'text/event-stream' });
+        out.write(`data: ${JSON.stringify(rows(body, ANN))}\n\n`, () => setImmediate(() => out.destroy()));
+      },
+    ],
+    [
+      'sends no JSON',
+      (out: ServerResponse, body: string) => events(out, `data: ${JSON.stringify(rows(body, ANN))}\n\ndata: {\n\n`),
+    ],
+    ['adds what is no message to a list', (out: ServerResponse, body: string) => json(out, [rows(body, ANN), 'x'])],
+  ])('is the answer that was recorded, also where the peer then %s', async (_, answer) => {
+    const { response, audit } = await asked((_request, out, body) => answer(out, body));
+    expect(await response.text()).toContain(ANN);
+    expect(audit.events).toEqual(['hop.call', 'hop.result']);
+  });
+
+  test('is 50301 for an answer that grows out of all proportion, and no memory is filled with it', async () => {
+    const { response } = await asked((_, out, body) => {
+      out.writeHead(200, { 'content-type': 'application/json', 'content-encoding': 'gzip' });
+      out.end(gzipSync(JSON.stringify(rows(body, ANN)).padStart(17 << 20)));
+    });
+    expect(await response.text()).toContain('"code":50301');
+  });
+
+  test('ends with the answer: a peer that keeps its stream open keeps nothing here, and is cut', async () => {
+    const closed = gate();
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    try {
+      const { url } = await rawPeer((_, out, body) => {
+        out.on('close', closed.open);
+        out.writeHead(200, { 'content-type': 'text/event-stream' });
+        out.write(`data: ${JSON.stringify(rows(body, ANN))}\n\n`);
+      });
+      const { session } = await sessionWith('plain', url);
+      const { signal } = new AbortController();
+      const response = await session.fetch(url, post(call(), { signal }));
+      expect(await response.text()).toContain(ANN);
+      expect(getEventListeners(signal, 'abort')).toEqual([]);
+      await vi.advanceTimersByTimeAsync(5000);
+      await closed.opened;
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
+  test('of a catalogue that ends without its answer is an error, not an end', async () => {
+    const { response } = await asked((_, out) => events(out, ': nothing\n\n'), { jsonrpc: '2.0', id: 1, method: 'tools/list' });
+    await expect(response.text()).rejects.toThrow('the connection to the peer failed');
+  });
+
   test('of a request of the peer is nothing: it is refused to the peer', async () => {
     const question = { jsonrpc: '2.0', id: 9, method: 'sampling/createMessage', params: {} };
     const { url, heard } = await rawPeer((_, out, body) => {
@@ -360,6 +417,163 @@ describe('clients that share one session.fetch', () => {
   });
 });
 
+describe('what a session cannot control', () => {
+  test('a request that is still being written when the session goes on is not done about the next patient: 40901', async () => {
+    const { url, heard } = await rawPeer((_, out, body) => json(out, rows(body, BO)));
+    const { session } = await sessionWith('plain', url);
+    let writer: ReadableStreamDefaultController<Uint8Array> | undefined;
+    const body = new ReadableStream<Uint8Array>({
+      start: (controller) => {
+        writer = controller;
+      },
+    });
+    const asked = session.fetch(url, { method: 'POST', body, duplex: 'half' } as RequestInit);
+    const { result } = await session.switchPatient({
+      authorize: async () => bed.grant(BO),
+      confirm: async () => ({ confirm: true }),
+    });
+    writer?.enqueue(new TextEncoder().encode(JSON.stringify(call())));
+    writer?.close();
+    expect(result).toBe('committed');
+    const { error } = (await (await asked).json()) as { error?: unknown };
+    expect(HmcpError.from(error)).toMatchObject({ code: 40901, check: 'epoch' });
+    expect(heard).toEqual([]);
+  });
+
+  test.each([
+    ['plain', 'POST'],
+    ['external', 'POST'],
+    ['plain', 'DELETE'],
+  ] as const)('a %s peer that sends a %s on to another address: nothing arrives there', async (kind, method) => {
+    const elsewhere = await rawPeer((_, out, body) => json(out, body === '' ? {} : rows(body, ANN)));
+    const { url, heard } = await rawPeer((_, out) => out.writeHead(307, { location: elsewhere.url }).end());
+    const { session } = await sessionWith(kind, url);
+    const transport = session.transport(new StreamableHTTPClientTransportV1(new URL(url), { redirectPolicy: 'follow' }));
+    if (method === 'DELETE') expect((await session.fetch(url, { method })).status).toBe(307);
+    else expect(await refusalOf(transport.send(call() as never))).toMatchObject({ code: 50301, check: 'peer' });
+    expect(heard).toHaveLength(1);
+    expect(elsewhere.heard).toEqual([]);
+  });
+
+  test('a plain peer that never answers is let go of when the session closes', async () => {
+    const [arrived, closed] = [gate(), gate()];
+    const { url } = await rawPeer((_, out) => {
+      out.on('close', closed.open);
+      arrived.open();
+    });
+    const { session } = await sessionWith('plain', url);
+    const asked = session.fetch(url, post(call()));
+    await arrived.opened;
+    await session.close();
+    expect(await (await asked).text()).toContain('"code":40901');
+    await closed.opened;
+  });
+
+  test('a peer that answers the cancellation of its request with a stream says nothing by it, and is not listened to', async () => {
+    const [arrived, closed] = [gate(), gate()];
+    const { url } = await rawPeer((_, out, body) => {
+      if (body.includes('tools/call')) return arrived.open();
+      out.on('close', closed.open);
+      out.writeHead(200, { 'content-type': 'text/event-stream', 'mcp-session-id': BO });
+      out.write(': hello\n\n');
+    });
+    const { session } = await sessionWith('plain', url);
+    const asked = session.fetch(url, post(call()));
+    await arrived.opened;
+    await session.close();
+    await closed.opened;
+    expect([...(await asked).headers].join()).not.toMatch(/pt-bo/);
+    expect(await (await asked).text()).toContain('"code":40901');
+  });
+
+  test('a cancellation the peer cannot be told of ends its request all the same', async () => {
+    const [arrived, closed] = [gate(), gate()];
+    const { url } = await rawPeer((_, out, body) => {
+      if (!body.includes('tools/call')) return void out.destroy();
+      out.on('close', closed.open);
+      arrived.open();
+    });
+    const { session } = await sessionWith('plain', url);
+    const asked = session.fetch(url, post(call(7)));
+    await arrived.opened;
+    const params = { requestId: 7 };
+    const told = session.fetch(url, post({ jsonrpc: '2.0', method: 'notifications/cancelled', params }));
+    await expect(told).rejects.toThrow('the connection to the peer failed');
+    expect((await asked).status).toBe(202);
+    await closed.opened;
+  });
+
+  test.each([
+    [
+      'before it is asked',
+      async (stop: () => void, asked: () => Promise<unknown>) => {
+        stop();
+        return asked();
+      },
+    ],
+    [
+      'while it is under way',
+      async (stop: () => void, asked: () => Promise<unknown>, arrived: Promise<unknown>) => {
+        const answer = asked();
+        await arrived;
+        stop();
+        return answer;
+      },
+    ],
+  ])('a client that aborts %s learns of it as from any fetch', async (_, act) => {
+    const arrived = gate();
+    const { url } = await rawPeer(() => arrived.open());
+    const { session, audit } = await sessionWith('plain', url);
+    const stop = new AbortController();
+    const asked = () => session.fetch(url, post(call(), { signal: stop.signal }));
+    await expect(act(() => stop.abort(), asked, arrived.opened)).rejects.toMatchObject({ name: 'AbortError' });
+    expect(audit.events).not.toContain('hop.refused');
+  });
+
+  test('a second request of an id that is under way is not sent: the first gets its own answer', async () => {
+    const [arrived, go] = [gate(), gate()];
+    const { url, heard } = await rawPeer(async (_, out, body) => {
+      arrived.open();
+      await go.opened;
+      json(out, rows(body, ANN));
+    });
+    const { session } = await sessionWith('plain', url);
+    const transport = session.transport(new StreamableHTTPClientTransportV1(new URL(url)));
+    const answers: unknown[] = [];
+    transport.onmessage = (message) => void answers.push(message);
+    await transport.start();
+    const first = transport.send(call() as never);
+    await arrived.opened;
+    await expect(transport.send(call() as never)).rejects.toThrow('still under way');
+    await expect(transport.send({ jsonrpc: '2.0', id: 1, method: 'tools/list' })).rejects.toThrow('still under way');
+    go.open();
+    await first;
+    await expect.poll(() => answers.length).toBe(1);
+    expect(heard).toHaveLength(1);
+  });
+
+  test('a catalogue its client gave up leaves no act open', async () => {
+    const { agent } = world([{ name: 'peer', resource: 'https://peer.example/mcp', kind: 'plain' }]);
+    closers.push(() => agent.close());
+    const ended = vi.fn();
+    const { link: parts, peers } = partsOf(agent);
+    const link = new PeerLink(peers.get('peer'), 'http', parts, async () => ({ scope: scopeOf(ANN), end: ended }));
+    const stop = new AbortController();
+    const sent = async () => undefined;
+    await link.outgoing({ jsonrpc: '2.0', id: 1, method: 'tools/list' }, sent, { requestSignal: stop.signal }, () => undefined);
+    expect(ended).not.toHaveBeenCalled();
+    stop.abort();
+    expect(ended).toHaveBeenCalled();
+    await link.outgoing({ jsonrpc: '2.0', id: 1, method: 'tools/list' }, sent, {}, () => undefined);
+  });
+
+  test('the token of an http connection never travels in the message, whatever its kind is said to be', async () => {
+    const { session } = await sessionWith('hmcp', 'https://peer.example/mcp');
+    const transport = new StreamableHTTPClientTransport(new URL('https://peer.example/mcp'));
+    expect(() => session.transport(transport, { kind: 'stdio' })).toThrow(TypeError);
+  });
+});
+
 describe('in a session of a manager', () => {
   test('each request carries the seal, the intent and its epoch; after the switch those of the next patient', async () => {
     const peers = [{ name: 'labs', resource: LABS, kind: 'hmcp', scopes: 'patient/Observation.rs' }] as const;
@@ -384,5 +598,27 @@ describe('in a session of a manager', () => {
     sealed.labs.fault = 'epoch';
     const error = await client.callTool({ name: 'list-results', arguments: {} }).catch((reason: unknown) => reason);
     expect(HmcpError.from(error)).toMatchObject({ code: 40901, check: 'result' });
+  });
+
+  test('a call begun without a seal gets one, also where the grant is renewed in the same breath', async () => {
+    const peers = [{ name: 'labs', resource: LABS, kind: 'hmcp', scopes: 'patient/Observation.rs' }] as const;
+    const sealed = await sessionWorld({ agent: { peers } });
+    closers.push(sealed.close);
+    const session = await sealed.open(ANN);
+    sealed.network = async (_, serve) => {
+      const response = await serve();
+      const text = (await response.text()).replace(/("seal\\*":\\*")e/g, '$1x'); // a seal that does not fit is not used
+      return new Response(text, { status: response.status, headers: response.headers });
+    };
+    await session.switchPatient({
+      authorize: async () => sealed.grant(BO),
+      confirm: async ({ fields, target }) =>
+        fields[0]?.kind === 'yes-no' ? { [fields[0].name]: true } : { ...TYPED[target.patient] },
+    });
+    sealed.network = (_, serve) => serve();
+    const asked = session.fetch(LABS, post(call()));
+    session.renew(sealed.grant(BO));
+    expect(JSON.stringify(await (await asked).text())).toContain(BO);
+    expect(sealed.labs.calls.map(({ seal }) => [seal?.patient, seal?.epoch])).toEqual([[BO, 2]]);
   });
 });

@@ -45,7 +45,10 @@ Exit codes: 0 nothing failed (there may be warnings) · 1 something failed · 3 
 export async function doctorCommand(
   argv: string[],
   io: CommandIo,
-  network: Pick<Probe, 'fetch' | 'certificate'> = { fetch: (input, init) => fetch(input, init), certificate: certificateAt },
+  network: Pick<Probe, 'fetch' | 'certificate'> = {
+    fetch: (input, init) => fetch(input, init),
+    certificate: (url) => certificateAt(url),
+  },
 ): Promise<number> {
   const { values, positionals } = parseArgs({
     args: argv,

@@ -1,5 +1,5 @@
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, createServer as createTcpServer } from 'node:net';
 import { join } from 'node:path';
 import { createServer } from 'node:tls';
 import { openSqliteStore } from '@hmcp/context-manager';
@@ -7,7 +7,7 @@ import { meaningOf } from '@hmcp/core';
 import { exportJWK, generateKeyPair, type JWK } from 'jose';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { type DeploymentDescription, readDescription } from '../src/doctor/description.js';
-import { certificateAt, type Probe } from '../src/doctor/probe.js';
+import { certificateAt, type Probe, readJson } from '../src/doctor/probe.js';
 import { judgeCertificate } from '../src/doctor/tls.js';
 import { doctorCommand } from '../src/doctor.js';
 import { selfSigned } from './self-signed.js';
@@ -282,6 +282,35 @@ describe('a planted fault is found, and what to change is said', () => {
     expect(code).toBe(level === 'failure' ? 1 : report().failures > 0 ? 1 : 0);
   });
 
+  test('at each server: what is sound at one that trusts the same issuer and manager hides nothing of another', async () => {
+    const world = sound();
+    world.description.servers = [
+      labs({ algorithms: ['EdDSA'], managers: [{ ...manager(), jwksUri: undefined, keys: { keys: [{ kty: 'oct' }] } }] }),
+      labs({ name: 'orders' }),
+    ];
+    const { report } = await examined(world, '--json');
+    const failed = report().findings.filter(({ level }) => level === 'failure');
+    expect(failed.map(({ about, found }) => `${about}: ${found}`)).toEqual([
+      `${ISSUER}: none of its keys has a kid and signs with EdDSA`,
+      `seals of ${MANAGER}: none of its keys has a kid and signs with ES256, EdDSA`,
+    ]);
+  });
+
+  test('a document that does not end is not read to its end', async () => {
+    let sent = 0;
+    const endless = async () =>
+      new Response(
+        new ReadableStream({
+          pull: (controller) => {
+            sent += 1;
+            controller.enqueue(new Uint8Array(1 << 16).fill(32));
+          },
+        }),
+      );
+    expect(await readJson('https://endless.example/', { fetch: endless })).toBeUndefined();
+    expect(sent).toBeLessThan(20);
+  });
+
   test('in the words of the refusal it would come to', async () => {
     const world = sound();
     servers({ managers: [] })(world);
@@ -403,6 +432,22 @@ describe('a certificate', () => {
     expect(judgeCertificate(url.origin, seen, NOW)).toMatchObject({ level: 'failure', found: expect.stringMatching(found) });
   });
 
+  test('of somebody who sends a byte now and then is not waited for', async () => {
+    const server = createTcpServer((socket) => {
+      const drip = setInterval(() => socket.write(Uint8Array.of(0)), 5);
+      socket.write(Uint8Array.of(0x16, 3, 3, 0x3f, 0xff));
+      socket.on('error', () => undefined).on('close', () => clearInterval(drip));
+    });
+    await new Promise<void>((resolve) => {
+      server.listen(0, '127.0.0.1', resolve);
+    });
+    onTestFinished(() => {
+      server.close();
+    });
+    const { port } = server.address() as AddressInfo;
+    expect(await certificateAt(new URL(`https://127.0.0.1:${port}/`), 60)).toBeUndefined();
+  });
+
   test('of somebody who is not there is none', async () => {
     expect(await certificateAt(new URL('https://127.0.0.1:1/'))).toBeUndefined();
   });
@@ -430,6 +475,11 @@ describe('hmcp doctor', () => {
       'an address that is none',
       JSON.stringify({ servers: [labs({ resource: 'labs' })] }),
       /"servers\.0\.resource" is not usable/,
+    ],
+    [
+      'a password in an address, which it would tell',
+      JSON.stringify({ servers: [labs({ resource: 'https://labs:geheim@labs.example/mcp' })] }),
+      /^(?!.*geheim).*"servers\.0\.resource" is not usable/,
     ],
   ])('a description with %s is not half read', async (_, text, expected) => {
     const file = join(await freshFolder(), 'deployment.json');

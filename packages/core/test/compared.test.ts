@@ -101,6 +101,13 @@ describe('what a withheld result was compared by', () => {
     [{ resourceType: 'Patient', id: 'B7' }, B7],
     [{ note: 'as with Patient/A1 and Patient/B7' }, B7],
     [observation('urn:uuid:0'), undefined],
+    [{ note: 'told Patient/family on InPatient/ward9: see Patient/B7' }, B7],
+    [{ note: 'see Patient/B7.' }, undefined], // an id may end with a point: whether this one does cannot be told
+    [{ note: 'see Patient/A1. Also Patient/B7' }, undefined],
+    [{ note: 'Patient/B%37' }, undefined],
+    [{ note: `Patient/${'B'.repeat(65)}7` }, undefined],
+    [{ note: `${'-'.repeat(2036)} Patient/B77` }, undefined],
+    [{ note: `https://else.example/${'r'.repeat(600)}/Patient/B7` }, undefined],
     [{ resourceType: 'Observation', id: 'o' }, undefined],
   ])('%j', (value, patient) => {
     const verdict = checkCompartment(value, { patient: A1, sourceBase: FHIR });

@@ -15,19 +15,21 @@ export interface PassageParts {
   readonly isHop: (to: string) => boolean;
   /** Whether what goes there is looked at, and counts as a step: a manager's dialog names the next patient, as it must. */
   readonly isJudged: (to: string) => boolean;
+  /** Whether what a party sends is the test's own. */
+  readonly isTest: (from: string) => boolean;
   /** Whether tools called there are called beside, too. */
   readonly isRepeated: (from: string, to: string) => boolean;
 }
 
 /** Writes every hop down, stops it where it is held, lets its fault befall it, and lets go on beside it what does. */
 export function passages(parts: PassageParts): Look {
-  const { trace, holds, faults, isHop, isJudged, isRepeated } = parts;
+  const { trace, holds, faults, isHop, isJudged, isTest, isRepeated } = parts;
   return (from, to, request, body) => {
     if (!isHop(to)) return undefined;
     const interleaving = parts.interleaving();
     const aside = interleaving?.owns(request) ?? false;
     const judged = isJudged(to);
-    const hop = trace.sent({ from, to, request, body, judged, aside });
+    const hop = trace.sent({ from, to, request, body, judged, byTest: isTest(from), aside });
     if (hop === undefined) return undefined;
     const { operation } = hop;
     if (aside) {

@@ -151,6 +151,7 @@ export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
     interleaving: () => interleaving,
     isHop: (to) => to !== ISSUER,
     isJudged: (to) => to !== MANAGER,
+    isTest: (from) => from === PORTAL,
     isRepeated: (from, to) => from === PORTAL && isAgent(to),
   });
   const network = new Network({ look, stir: () => stillness.stir(), advance: clock.advance });

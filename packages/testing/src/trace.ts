@@ -1,3 +1,4 @@
+import { inspect } from 'node:util';
 import { type AuditRecord, META, methodClass } from '@hmcp/core';
 import { decodeJwt } from 'jose';
 import type { Canaries } from './canaries.js';
@@ -36,7 +37,10 @@ export interface Trace {
   nameOf(resource: string): string;
   /** Each place where something of one person got into work for another, in a sentence; none when all stayed where it belongs. */
   strays(): readonly string[];
-  /** Why interleaving proved nothing: calls were answered, and none beside them was; `undefined` when all is well, or it is off. */
+  /**
+   * Which tools interleaving proved nothing about: calls of theirs were answered, and none beside them was; `undefined` when there is
+   * none, or it is off.
+   */
   unproven(): string | undefined;
   /** One line a hop, a switch, a delivery. */
   toString(): string;
@@ -48,6 +52,8 @@ interface Entry {
   readonly hop: Omit<TraceHop, 'outcome' | 'code' | 'check'>;
   /** Whether what it carries is looked at: a manager's dialog names the next patient, as it must. */
   readonly judged: boolean;
+  /** The test itself chose what was sent. */
+  readonly byTest: boolean;
   /** It goes on beside another, about a double. */
   readonly aside: boolean;
   readonly sent: string;
@@ -64,6 +70,7 @@ export interface Leaving {
   readonly request: Request;
   readonly body: string;
   readonly judged: boolean;
+  readonly byTest: boolean;
   readonly aside: boolean;
 }
 
@@ -107,13 +114,14 @@ export class TraceBook implements Trace {
 
   /** A request is leaving. Handshakes and tokens are no hops. */
   sent(leaving: Leaving): Written | undefined {
-    const { from, to, request, body, judged, aside } = leaving;
+    const { from, to, request, body, judged, byTest, aside } = leaving;
     const operation = operationOf(request, body);
     if (operation === undefined) return undefined;
     const { intent, epoch } = intentOf(body);
     const hop = { from, to, operation, person: this.#personOf(request)?.name, intent, epoch };
     const more = { status: undefined, type: '', received: '', broken: false };
-    const entry: Entry = { hop, judged, aside, sent: `${request.url}\n${body}`, ...more };
+    const sent = `${request.url}\n${plain(request.url)}\n${body}`;
+    const entry: Entry = { hop, judged, byTest, aside, sent, ...more };
     this.#entries.push(entry);
     this.#lines.push(() => lineOf(hopOf(entry), aside));
     return {
@@ -142,7 +150,7 @@ export class TraceBook implements Trace {
 
   /** A value is delivered to the one who asked about `asked`, while the session is at `now`. */
   delivered(what: string, asked: TestPerson, now: TestPerson, value: unknown): void {
-    const others = this.#others(asked, JSON.stringify(value) ?? '');
+    const others = this.#others(asked, written(value));
     const late = asked === now ? [] : [`${what}, asked about ${asked.name}, was delivered with ${now.name} on the screen`];
     const found = [...late, ...others.map((other) => `${what} about ${asked.name} was delivered with values of ${other.name}`)];
     this.#strays.push(...found);
@@ -161,10 +169,14 @@ export class TraceBook implements Trace {
   }
 
   unproven(): string | undefined {
-    const asked = this.#answeredBeside();
-    const ends = new Set(asked.map(({ outcome }) => endOf(outcome)));
-    if (asked.length === 0 || ends.has('answered')) return undefined;
-    return `no call beside the real ones was answered (${[...ends].join(', ')}): an agent that knows only its own people, or waits for the test, is tested with \`interleave: false\``;
+    const ends = new Map<string, Set<string>>();
+    for (const { entry, outcome } of this.#answeredBeside()) {
+      const tool = `${entry.hop.to} ${entry.hop.operation}`;
+      ends.set(tool, (ends.get(tool) ?? new Set()).add(endOf(outcome)));
+    }
+    const without = [...ends].filter(([, all]) => !all.has('answered')).map(([tool, all]) => `${tool} (${[...all].join(', ')})`);
+    if (without.length === 0) return undefined;
+    return `no call beside the real ones was answered at ${without.join(', ')}: an agent that knows only its own people, or waits for the test, is tested with \`interleave: false\``;
   }
 
   #answeredBeside(): readonly { readonly entry: Entry; readonly outcome: BesideOutcome }[] {
@@ -181,14 +193,18 @@ export class TraceBook implements Trace {
     out.write(this.toString());
   }
 
-  /** What was refused stayed where it was; all else is held against the person of the request. */
+  /**
+   * All of it is held against the person of the request. Only what the test itself sent, and was refused, stayed where it was: of what
+   * an agent sent nobody can tell whether a handler had seen it before the refusal, and progress comes before a refusal, too.
+   */
   #straysOf(entry: Entry): string[] {
-    const { hop, judged, sent, received } = entry;
+    const { hop, judged, byTest, sent, received } = entry;
     const person = this.#people.find(({ name }) => name === hop.person);
-    if (!judged || person === undefined || hopOf(entry).outcome === 'refused') return [];
+    if (!judged || person === undefined) return [];
+    const kept = byTest && hopOf(entry).outcome === 'refused';
     const at = `${hop.from} → ${hop.to} ${hop.operation} about ${person.name}`;
     return [
-      ...this.#others(person, sent).map((other) => `${at} was asked with values of ${other.name}`),
+      ...(kept ? [] : this.#others(person, sent).map((other) => `${at} was asked with values of ${other.name}`)),
       ...this.#others(person, received).map((other) => `${at} was answered with values of ${other.name}`),
     ];
   }
@@ -202,6 +218,26 @@ export class TraceBook implements Trace {
     if (token === undefined) return undefined;
     const { patient } = decodeJwt(token);
     return this.#people.find(({ id }) => id === patient);
+  }
+}
+
+/** Everything in a value, also what JSON leaves out: a map, a set, what is not to be listed, what refers to itself. */
+function written(value: unknown): string {
+  return inspect(value, {
+    depth: null,
+    maxArrayLength: null,
+    maxStringLength: null,
+    breakLength: Number.POSITIVE_INFINITY,
+    showHidden: true,
+  });
+}
+
+/** An address as people write it: what is escaped in it is found as well. */
+function plain(url: string): string {
+  try {
+    return decodeURIComponent(url.replaceAll('+', ' '));
+  } catch {
+    return url;
   }
 }
 

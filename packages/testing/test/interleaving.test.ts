@@ -169,4 +169,133 @@ describe('interleaving', () => {
     expect(bed.trace.strays()).toEqual([]);
     expect(() => expect(bed.trace).toStayOnPatient()).toThrow('`interleave: false`');
   });
+
+  it('says so of each tool: one that is proven proves nothing about another', async () => {
+    const known = agentOf(async (context) => {
+      const text = measured(await search(context));
+      if (/\d\.\d{4}/.test(text)) throw new Error('not one of mine');
+      return { text };
+    });
+    await using bed = await createTestbed({ agents: [known, labs], people: [ann] });
+    const session = await bed.open(ann);
+    await session.call('labs', listResults, {});
+    expect(bed.trace).toStayOnPatient();
+    await session.call('speaker', say, {});
+    expect(() => expect(bed.trace).toStayOnPatient()).toThrow('at speaker say (failed)');
+  });
+});
+
+describe('a value is found on the wire', () => {
+  it.each<[string, (value: string) => string]>([
+    ['at the start of a line', (value) => `it was\n${value}`],
+    ['before its unit, without a space', (value) => `it was ${value}mmol/L`],
+    ['behind its name, without a space', (value) => `K${value}`],
+    ['behind a tab', (value) => `it was\t${value}`],
+    ['in JSON inside a text, on a line of its own', (value) => JSON.stringify({ was: `it was\n${value}` })],
+    ['behind what is written by its number', (value) => `it was\u0001${value}`],
+    ['behind a word that begins with a backslash', (value) => `\\new ${value}`],
+  ])('%s', async (_, put) => {
+    let last = 'nothing';
+    const agent = agentOf(async (context) => {
+      const before = last;
+      last = measured((await search(context)).slice(0, 1));
+      return { text: put(before) };
+    });
+    await using bed = await createTestbed({ agents: [agent], people: [ann] });
+    const session = await bed.open(ann);
+    await session.call('speaker', say, {});
+    expect(bed.trace.strays()).toContain(
+      `portal → speaker say about ${ann.name} was answered with values of ${ann.name}’s double`,
+    );
+  });
+});
+
+describe('what reached the screen is looked at', () => {
+  const kept = { of: bo.id };
+  const itself: { self?: object; of: string } = { of: bo.id };
+  itself.self = itself;
+  it.each<[string, unknown]>([
+    ['a text', `as with ${bo.id}`],
+    ['a map', new Map([['row', { [bo.id]: 1 }]])],
+    ['a set', new Set([kept])],
+    ['what refers to itself', itself],
+    ['an error', new Error(bo.id)],
+    ['what is deep', [[[[[[[[kept]]]]]]]]],
+  ])('also in %s', async (_, value) => {
+    await using bed = await createTestbed({ agents: [labs], people: [ann, bo] });
+    const session = await bed.open(ann);
+    await session.act(async () => value);
+    expect(() => expect(bed.trace).toStayOnPatient()).toThrow(`about ${ann.name} was delivered with values of ${bo.name}`);
+  });
+});
+
+describe('a refusal hides nothing', () => {
+  const note = definePatientTool({
+    name: 'note',
+    description: 'Takes a text',
+    scope: 'patient/Observation.rs',
+    input: z.object({ text: z.string() }),
+    output: z.object({}),
+  });
+  /** Asks its FHIR server for what it may not: its handler has read the text, and the call is refused all the same. */
+  const failing = defineAgent('keeper', (env) =>
+    createHmcpHandler(() => {
+      const server = new McpServer({ name: 'keeper', version: '1.0.0' });
+      patientTool(server, note, async (_, { fhir }) => {
+        await fhir.search('Observation', { patient: 'x' });
+        return {};
+      });
+      return server;
+    }, env),
+  );
+
+  it('of what an agent sent on', async () => {
+    let last = 'nothing';
+    const agent = agentOf(async (context) => {
+      const before = last;
+      last = measured(await search(context));
+      await context.call('keeper', note, { text: before }).catch(() => undefined);
+      return { text: 'done' };
+    });
+    await using bed = await createTestbed({ agents: [agent, failing], people: [ann] });
+    const session = await bed.open(ann);
+    await session.call('speaker', say, {});
+    expect(() => expect(bed.trace).toStayOnPatient()).toThrow(
+      `speaker → keeper note about ${ann.name} was asked with values of ${ann.name}’s double`,
+    );
+  });
+
+  it('of what an agent said before it', async () => {
+    let last = 'nothing';
+    const agent = defineAgent('speaker', (env) =>
+      createHmcpHandler(
+        () => {
+          const server = new McpServer({ name: 'speaker', version: '1.0.0' }, { capabilities: { logging: {} } });
+          server.registerTool('say', { inputSchema: say.input }, async ({ resource = '' }, ctx) => {
+            const before = last;
+            last = resource;
+            await ctx.mcpReq.notify({ method: 'notifications/message', params: { level: 'info', data: before } });
+            await env.outbound?.call('nobody', say, {});
+            return { content: [] };
+          });
+          return server;
+        },
+        { ...env, operations: { tools: { say: { scope: say.scope } } } },
+      ),
+    );
+    await using bed = await createTestbed({ agents: [agent], people: [ann] });
+    const session = await bed.open(ann);
+    await expect(session.call('speaker', say, { resource: ann.name })).toHaveRefused(42801, { check: 'peer' });
+    expect(() => expect(bed.trace).toStayOnPatient()).toThrow(
+      `portal → speaker say about ${ann.name} was answered with values of ${ann.name}’s double`,
+    );
+  });
+
+  it('but what the test itself asked for, and was refused, stayed where it was', async () => {
+    const agent = agentOf(async (context) => ({ text: measured(await search(context)) }));
+    await using bed = await createTestbed({ agents: [agent], people: [ann, bo] });
+    const session = await bed.open(ann);
+    await expect(session.call('speaker', say, { resource: `Patient/${bo.id}` })).toHaveRefused(40903, { check: 'argument' });
+    expect(bed.trace).toStayOnPatient();
+  });
 });

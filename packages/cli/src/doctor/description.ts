@@ -5,31 +5,37 @@ import { readWorld } from '../developer.js';
 import type { WorldFacts } from '../world-facts.js';
 import { MANAGER } from '../world-manager.js';
 
+/** What is found at an address is told with it, so none may hold a password. */
+const Address = z.url().refine((url) => {
+  const { username = '', password = '' } = URL.canParse(url) ? new URL(url) : {};
+  return username === '' && password === '';
+});
+
 const Keys = z.strictObject({ keys: z.array(z.looseObject({ kty: z.string() })) });
 
 const Issuer = z.strictObject({
-  issuer: z.url(),
-  fhirServer: z.url(),
+  issuer: Address,
+  fhirServer: Address,
   tenants: z.array(z.string()).optional(),
   /** Its keys, where the server is given them instead of discovering them. */
   jwks: Keys.optional(),
 });
 
 const Manager = z.strictObject({
-  issuer: z.url(),
-  resource: z.url(),
+  issuer: Address,
+  resource: Address,
   clientId: z.string(),
-  jwksUri: z.url().optional(),
+  jwksUri: Address.optional(),
   keys: Keys.optional(),
   trustDomain: z.string(),
-  fhirServers: z.array(z.url()),
+  fhirServers: z.array(Address),
   tenants: z.array(z.string()).optional(),
-  tokenIssuers: z.array(z.url()),
+  tokenIssuers: z.array(Address),
 });
 
 const Server = z.strictObject({
   name: z.string().regex(/^[A-Za-z0-9_.-]{1,64}$/),
-  resource: z.url(),
+  resource: Address,
   context: z.enum(['token', 'envelope', 'session']).default('token'),
   /** True when it declares an operation that causes effects. */
   effects: z.boolean().default(false),

@@ -28,19 +28,31 @@ export async function examine(description: DeploymentDescription, probe: Probe):
     if (url.protocol === 'https:') findings.push(judgeCertificate(origin, await probe.certificate(url), probe.now()));
   }
   const tokenKeys: JsonWebKey[] = [];
-  const issuers = new Map(servers.flatMap((server) => server.issuers.map((entry) => [entry.issuer, { entry, server }])));
-  for (const [issuer, { entry, server }] of issuers) {
-    const asked = await examineIssuer(issuer, entry.jwks, server, servers, probe);
+  // Two servers may trust one issuer by other keys or algorithms: each way is looked at.
+  const issuers = distinct(
+    servers.flatMap((server) => server.issuers.map((entry) => ({ entry, server }))),
+    ({ entry, server }) => [entry.issuer, entry.jwks, server.algorithms],
+  );
+  for (const { entry, server } of issuers) {
+    const asked = await examineIssuer(entry.issuer, entry.jwks, server, servers, probe);
     findings.push(...asked.findings);
     tokenKeys.push(...asked.keys);
   }
-  const managers = new Map(servers.flatMap((server) => server.managers.map((manager) => [manager.issuer, manager])));
-  for (const manager of managers.values()) findings.push(...(await examineManager(manager, tokenKeys, probe)));
+  const managers = distinct(
+    servers.flatMap((server) => server.managers),
+    ({ issuer, keys, jwksUri }) => [issuer, keys, jwksUri],
+  );
+  for (const manager of managers) findings.push(...(await examineManager(manager, tokenKeys, probe)));
   for (const server of servers) findings.push(...judgeServer(server), ...(await examineResource(server, probe)));
   for (const file of new Set(servers.flatMap(({ audit }) => (audit === undefined ? [] : [audit]))))
     findings.push(...(await examineAudit(file)));
   for (const file of new Set(stores)) findings.push(...(await examineStore(file)));
   return findings;
+}
+
+/** One of each that `by` does not tell apart. */
+function distinct<T>(all: readonly T[], by: (one: T) => readonly unknown[]): Iterable<T> {
+  return new Map(all.map((one) => [JSON.stringify(by(one)), one])).values();
 }
 
 function addressesOf({ resource, issuers, managers }: DescribedServer): readonly string[] {

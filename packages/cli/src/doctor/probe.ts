@@ -18,24 +18,33 @@ export async function readJson(url: string, { fetch }: Pick<Probe, 'fetch'>): Pr
   try {
     const init = { headers: { accept: 'application/json' }, redirect: 'manual' } as const;
     const response = await fetch(url, { ...init, signal: AbortSignal.timeout(TIMEOUT_MS) });
-    const text = await response.text();
-    return response.status === 200 && text.length <= MOST_CHARACTERS ? (JSON.parse(text) as unknown) : undefined;
+    const decoder = new TextDecoder();
+    let text = '';
+    for await (const piece of response.body ?? []) {
+      text += decoder.decode(piece, { stream: true });
+      if (text.length > MOST_CHARACTERS) return undefined;
+    }
+    return response.status === 200 ? (JSON.parse(text) as unknown) : undefined;
   } catch {
     return undefined;
   }
 }
 
-/** Shakes hands and looks at the certificate; sends nothing. A certificate that is not trusted is looked at, too. */
-export function certificateAt({ hostname, port }: URL): Promise<Certificate | undefined> {
+/**
+ * Shakes hands and looks at the certificate; sends nothing. A certificate that is not trusted is looked at, too.
+ * @param timeoutMs milliseconds for all of it: who sends a byte now and then is not waited for
+ */
+export function certificateAt({ hostname, port }: URL, timeoutMs = TIMEOUT_MS): Promise<Certificate | undefined> {
   const host = hostname.replace(/^\[|\]$/g, '');
   return new Promise((resolve) => {
     const servername = /^[\d.]+$|:/.test(host) ? {} : { servername: host };
     const socket = connect({ host, port: Number(port || 443), ...servername, rejectUnauthorized: false });
     const done = (certificate: Certificate | undefined): void => {
+      clearTimeout(late);
       socket.destroy();
       resolve(certificate);
     };
-    socket.setTimeout(TIMEOUT_MS, () => done(undefined));
+    const late = setTimeout(() => done(undefined), timeoutMs);
     socket.once('error', () => done(undefined));
     socket.once('secureConnect', () => {
       const { valid_from: from, valid_to: to } = socket.getPeerCertificate();
