@@ -123,7 +123,7 @@ describe('a session with a manager', () => {
     expect(session.assurance).toBe('manager');
   });
 
-  test.each([
+  test.each<readonly [string, string]>([
     ...SESSION.map((lacked) => [`without ${lacked}`, SESSION.filter((one) => one !== lacked).join(' ')] as const),
     ['of no scope', ''],
     ['of launch scopes alone', 'launch/patient openid patient/Observation.rs'],
