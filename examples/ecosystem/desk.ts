@@ -1,2 +1,2 @@
 // The folder of the guides has one desk.ts; this folder is installed apart.
-export { deskOf, leave, openBrowser, peer, smart } from '@hmcp/examples/dist/guide/desk.js';
+export { deskOf, openBrowser, peer, smart } from '@hmcp/examples/dist/guide/desk.js';

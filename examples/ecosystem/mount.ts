@@ -22,11 +22,9 @@ export const serveMcp = (hmcp: Protection) => async (request: IncomingMessage & 
 // #endregion
 
 const onExpress: Mount = async (hmcp) => {
-  // #region express
   const app = express();
   app.use(hmcp.paths, hmcp.gate);
   app.post('/mcp', serveMcp(hmcp));
-  // #endregion
   return app;
 };
 

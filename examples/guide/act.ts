@@ -1,10 +1,10 @@
 import { openSession } from '@hmcp/agent';
 import { getLabs, summarize } from './contracts.js';
-import { deskOf, leave, openBrowser, peer, smart } from './desk.js';
+import { deskOf, openBrowser, peer, smart } from './desk.js';
 
 const scope = 'launch/patient patient/hmcp:read patient/Observation.rs';
+await using desk = deskOf(peer('summary'), peer('old-labs')); // all it may call about a patient
 const grant = await smart.authorize({ launch: 'patient', scope, open: openBrowser });
-const desk = deskOf(peer('summary'), peer('old-labs')); // all it may call about a patient
 const session = await openSession({ agent: desk, grant });
 
 // One act of the person: one intent, however many calls.
@@ -17,4 +17,3 @@ console.log(found);
 
 await session.close();
 await grant.revoke();
-await leave(desk);

@@ -1,11 +1,11 @@
 import { openSession } from '@hmcp/agent';
 import { explain } from '@hmcp/core';
 import { getLabs } from './contracts.js';
-import { deskOf, leave, openBrowser, peer, smart } from './desk.js';
+import { deskOf, openBrowser, peer, smart } from './desk.js';
 
+await using desk = deskOf(peer('old-labs')); // all it may call about a patient; closed at the end, whatever happens
 // One launch gives one token for one patient: the person signs in and picks.
 const grant = await smart.authorize({ launch: 'patient', scope: 'launch/patient patient/Observation.rs', open: openBrowser });
-const desk = deskOf(peer('old-labs')); // all it may call about a patient
 const session = await openSession({ agent: desk, grant });
 
 const { results } = await session.call('old-labs', getLabs, {}); // names no patient: the context does
@@ -16,4 +16,3 @@ await session.call('old-labs', getLabs, confused).catch((refusal) => console.log
 
 await session.close();
 await grant.revoke(); // the person has left
-await leave(desk);

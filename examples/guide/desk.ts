@@ -26,11 +26,12 @@ export function peer(name: string): Peer {
   return { name, resource, kind: 'hmcp' };
 }
 
-/** This program as a caller of `peers`, and of nobody else. */
+/** This program as a caller of `peers`, and of nobody else. `await using` closes it, and its audit log, also when something is thrown. */
 export function deskOf(...peers: Peer[]): Agent {
   const tokens = createTokenExchanger({ issuer: facts.issuer, client });
   const seals = createSealVerifier({ managers: [facts.manager.trusted] }); // whose seals are believed
-  return createAgent({ name: 'desk', clientId, peers, tokens, seals, audit, pseudonymKey });
+  const desk = createAgent({ name: 'desk', clientId, peers, tokens, seals, audit, pseudonymKey });
+  return Object.assign(desk, { [Symbol.asyncDispose]: () => desk.close().finally(() => audit.close()) });
 }
 
 /** Stands for a person at a browser: signs in, and picks a patient by the place in the list. */
@@ -38,10 +39,4 @@ export function openBrowser(url: string, patient = 0): Promise<string> {
   const [account] = facts.accounts;
   if (account === undefined) throw new Error('the world has no account');
   return signIn({ url, username: account.username, password: account.password, patient });
-}
-
-/** At the end of the program. */
-export async function leave(desk: Agent): Promise<void> {
-  await desk.close();
-  await audit.close();
 }

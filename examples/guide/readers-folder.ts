@@ -34,12 +34,16 @@ export class ReadersFolder {
 
   /** @param pages whose `hmcp dev` commands are put together into one */
   static async open(checks: Checks, ...pages: string[]): Promise<ReadersFolder> {
-    const path = await mkdtemp(join(tmpdir(), 'hmcp-guide-'));
-    await symlink(fileURLToPath(new URL('.', import.meta.url)), join(path, 'dist'));
     const commands = (await Promise.all(pages.map(devCommands))).flat();
     const added = new Set(commands.flatMap((text) => [...text.matchAll(/--(?:agent|child|calls) \S+/g)].map(([flag]) => flag)));
     const scopes = new Set(commands.flatMap((text) => (/--scope '?([^'\n]+)/.exec(text)?.[1] ?? '').trim().split(' ')));
-    const args = [...[...added].flatMap((flag) => flag.split(' ')), '--scope', [...scopes].join(' ')];
+    return ReadersFolder.start(checks, ...[...added].flatMap((flag) => flag.split(' ')), '--scope', [...scopes].join(' '));
+  }
+
+  /** @param args of `hmcp dev` */
+  static async start(checks: Checks, ...args: string[]): Promise<ReadersFolder> {
+    const path = await mkdtemp(join(tmpdir(), 'hmcp-guide-'));
+    await symlink(fileURLToPath(new URL('.', import.meta.url)), join(path, 'dist'));
     const dev = spawn(process.execPath, [HMCP, 'dev', '--json', ...args], { cwd: path, stdio: ['ignore', 'pipe', 'inherit'] });
     await new Promise<void>((resolve, reject) => {
       dev.stdout?.once('data', () => resolve());

@@ -39,10 +39,14 @@ try {
   const sessions = await folder.hmcp('context', 'show');
   checks.is('the session is over', [sessions.code, sessions.stdout.includes('closed, epoch 3')], [0, true]);
 
+  const uncaught = await folder.run('dist/uncaught.js');
+  const message = 'patient_mismatch: an argument names another patient than the context';
+  checks.is('an uncaught refusal ends a program', [uncaught.code, uncaught.output.includes(message)], [1, true]);
+
   const doctor = await folder.hmcp('doctor');
   checks.is('the doctor finds nothing that failed', doctor.code, 0);
   const verified = await folder.hmcp('audit', 'verify', '.hmcp');
-  checks.is('every log is what was written', verified.code, 0);
+  checks.is('every log is what was written, and every ended program closed its own', verified.code, 0);
   checks.is('and a different output would be noticed', plain(served.output) === plain(undeclared.output), false);
   await servesAsManager();
 } finally {

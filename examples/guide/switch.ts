@@ -1,13 +1,13 @@
 import { createInterface } from 'node:readline/promises';
 import { explainSwitch, openSession, type SwitchAnswer, type SwitchDialog } from '@hmcp/agent';
 import { getLabs, writeNote } from './contracts.js';
-import { deskOf, leave, manager, openBrowser, peer, smart } from './desk.js';
+import { deskOf, manager, openBrowser, peer, smart } from './desk.js';
 
 const scope =
   'launch/patient patient/Patient.r patient/Observation.rs patient/hmcp:write hmcp:context.switch hmcp:context.participate';
 const launch = (patient: number) => smart.authorize({ launch: 'patient', scope, open: (url) => openBrowser(url, patient) });
 
-const desk = deskOf(peer('old-labs'), peer('notes')); // all it may call about a patient
+await using desk = deskOf(peer('old-labs'), peer('notes')); // all it may call about a patient
 // `manager` makes it a session that others know of; without it, it lives in this process.
 const session = await openSession({ agent: desk, grant: await launch(0), manager, participants: ['notes'] });
 await show();
@@ -18,7 +18,6 @@ console.log(explainSwitch(outcome)); // `outcome` itself is for programs
 await show();
 
 await session.close();
-await leave(desk);
 
 async function show(): Promise<void> {
   const { results } = await session.call('old-labs', getLabs, { test: 'Potassium' });

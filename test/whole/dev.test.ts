@@ -9,7 +9,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type DevWorld, startDev, urlOf } from './support/dev-world.js';
 import { everybody } from './support/people.js';
 import { descendants, hasProcessTable, survivors } from './support/processes.js';
-import { freshFolder, HMCP, hmcp, ROOT, run } from './support/program.js';
+import { freshFolder, HMCP, hmcp, ROOT, run, start } from './support/program.js';
 
 const PARTY = join(ROOT, 'packages/cli/dist/party.js');
 const UUID = /[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/;
@@ -107,7 +107,12 @@ describe('a development world', () => {
       /^hmcp call: the accounts are dr-okafor, visiting-nurse; /,
     ],
     ['a place in the list that is none', ['labs', 'list-results', '--pick', '0'], 64, /^hmcp call: "--pick" takes a place/],
-    ['a place beyond the list', ['labs', 'list-results', '--pick', '99'], 1, /^hmcp call: .* is not in the list of patients\n$/],
+    [
+      'a place beyond the list',
+      ['labs', 'list-results', '--pick', '99'],
+      1,
+      /^hmcp call: .* no place 99 in the list of patients, which shows \d+; "hmcp patients" shows it\n$/,
+    ],
     ['an unknown tool', ['labs', 'no-such-tool'], 1, /^40303 operation_undeclared, /],
     ['arguments that are no JSON', ['labs', 'list-results', '{'], 64, /^hmcp call: the arguments are no JSON object; /],
     [
@@ -136,6 +141,17 @@ describe('a development world', () => {
       expect(code).toBe(0);
       expect(JSON.parse(stdout)).toMatchObject({ type: 'call', agent: 'medications', verdict: 'served' });
     }
+  });
+
+  it('lists who can be picked, and opens the one at each place', async () => {
+    const { code, stdout, stderr } = await hmcp('patients', '--json', '--state', state);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    const { account, patients } = JSON.parse(stdout) as { account: string; patients: { pick: number; id: string }[] };
+    expect([account, patients.map(({ pick }) => pick)]).toEqual(['dr-okafor', patients.map((_, at) => at + 1)]);
+    const second = patients[1];
+    const reading = await call('labs', 'list-results', '{"category":"laboratory"}', '--pick', `${second?.pick}`);
+    const { results } = JSON.parse(reading.stdout) as { results: { subject: { reference: string } }[] };
+    expect(new Set(results.map(({ subject }) => subject.reference))).toEqual(new Set([`Patient/${second?.id}`]));
   });
 
   it('has audit logs that verify while they are in use, by hmcp audit verify', async () => {
@@ -243,12 +259,24 @@ describe('a process of the world that cannot start', () => {
 });
 
 describe('a world that is stopped', () => {
+  it('says so at the terminal once it has ended', async () => {
+    const program = start([HMCP, 'dev', '--state', await freshFolder()]);
+    await program.line('Stop with Ctrl-C');
+    const ended = await program.stop('SIGINT');
+    expect(ended.code).toBe(0);
+    expect(ended.stdout).toMatch(/\nStopped: every process of the clinic has ended\.\n$/);
+  });
+
   it('keeps keys and addresses for its next start on the same folder; meanwhile none runs, however it was stopped', async () => {
     const state = await freshFolder();
     const first = await startDev({ state });
     const keys = await keysOf(first);
     // As a terminal does that is closed.
-    expect(await first.program.stop('SIGHUP')).toMatchObject({ code: 0, stderr: first.program.said.stderr });
+    expect(await first.program.stop('SIGHUP')).toMatchObject({
+      code: 0,
+      stdout: expect.not.stringContaining('Stopped'), // it speaks JSON here
+      stderr: first.program.said.stderr,
+    });
 
     const meanwhile = await hmcp('call', 'labs', 'list-results', '--state', state);
     expect(meanwhile).toMatchObject({ code: 3, stdout: '', stderr: expect.stringMatching(/^hmcp call: nothing [^\n]+\n$/) });

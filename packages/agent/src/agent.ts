@@ -5,6 +5,7 @@ import { type CallToolResult, ProtocolError } from '@modelcontextprotocol/client
 import type * as z from 'zod';
 import { keepParts } from './agent-parts.js';
 import { type CallFrame, callFrame } from './call-frame.js';
+import { answerOf } from './contract-answer.js';
 import { cutOff, deliverable } from './delivery.js';
 import { type AgentEventEmitter, agentEvents } from './events.js';
 import { type AgentLog, HopLedger } from './hop-ledger.js';
@@ -62,7 +63,8 @@ export interface Agent extends Outbound {
   readonly by: string;
   readonly events: AgentEventEmitter;
   /**
-   * Calls a tool of a declared peer in the {@link currentScope}; its checked answer, parsed with the contract.
+   * Calls a tool of a declared peer in the {@link currentScope}; its checked answer, parsed with the contract: `structuredContent`, or where
+   * a server sends none the JSON of its only text, that text, or its list of contents, whichever the contract's `output` takes.
    * @throws {HmcpError} 42801 outside a request or to an undeclared peer; 40901, 40302, 50301, 50302, 40903; or a later hop's own
    * @throws {Error} a fixed sentence when the tool reports an error or its answer lacks the contract's shape
    * @throws {TypeError} when `args` do not satisfy the contract
@@ -134,7 +136,7 @@ export function createAgent(options: AgentOptions): Agent {
     const { patientArgument } = contract;
     const frame: CallFrame = { scope: contractScope(contract), aboutPatient, patientArgument, timeoutMs, signal, permit };
     const result = await callFrame.run(frame, () => request(scope, peer, contract.name, args, frame, refuse));
-    const value = await read(contract, result);
+    const value = await answerOf(contract, result);
     await deliverable(scope);
     if (scope.closed)
       throw await ledger.dropped(await ledger.open(scope, start), 40901, 'the request ended while its answer was read');
@@ -182,26 +184,4 @@ export function createAgent(options: AgentOptions): Agent {
 
 function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
-}
-
-/** The answer in the shape of the contract. */
-async function read<O extends z.ZodType>(
-  contract: PatientTool<z.ZodObject, O>,
-  result: CallToolResult,
-): Promise<{ readonly answer: z.output<O> } | { readonly unreadable: true }> {
-  if (result.isError === true) throw new Error(`"${contract.name}" reported an error`);
-  const parsed = await contract.output.safeParseAsync(structured(result));
-  return parsed.success ? { answer: parsed.data } : { unreadable: true };
-}
-
-/** `structuredContent`, or the JSON of a single text where a server of an older revision sends only that. */
-function structured({ structuredContent, content }: CallToolResult): unknown {
-  if (structuredContent !== undefined) return structuredContent;
-  const [only, ...rest] = content;
-  if (only?.type !== 'text' || rest.length > 0) return undefined;
-  try {
-    return JSON.parse(only.text);
-  } catch {
-    return undefined;
-  }
 }

@@ -11,7 +11,7 @@ import {
 } from '@hmcp/core';
 import type { AgentParts } from './agent-parts.js';
 import { isDefinite, type ManagerCall, type ToolReply } from './manager-client.js';
-import { OWNER_SCOPE } from './managers.js';
+import { lacksSessionScope, OWNER_SCOPE } from './managers.js';
 import { askPerson, type SwitchAuthority, type SwitchDecision, type SwitchProposal } from './patient-switch.js';
 import { readDialog, replyOf } from './switch-dialog.js';
 
@@ -37,9 +37,10 @@ export interface ManagerAuthority extends SwitchAuthority {
 /**
  * The initiator's side of the handshake. A request that was not answered is repeated with the same `switchId`; after the person's
  * confirmation went out only the manager's row tells how it ended, and nothing is ever taken for failed.
+ * @param by who refuses, when this process does
  * @see protocol section 6
  */
-export function managerAuthority(parts: AgentParts, manager: TrustedManager, sid: string): ManagerAuthority {
+export function managerAuthority(parts: AgentParts, manager: TrustedManager, sid: string, by: string): ManagerAuthority {
   const client = parts.managers.client(manager);
   const callWith = (grant: Grant, more: Partial<ManagerCall> = {}): ManagerCall => ({
     token: () => parts.managers.token(manager, grant.accessToken, OWNER_SCOPE),
@@ -48,6 +49,8 @@ export function managerAuthority(parts: AgentParts, manager: TrustedManager, sid
 
   async function decide(proposal: SwitchProposal): Promise<SwitchDecision> {
     const { switchId, expectedEpoch, target, grant, signal } = proposal;
+    const lacks = lacksSessionScope(grant, by);
+    if (lacks !== undefined) return refusedBy(lacks);
     const encounter = target.encounter === undefined ? {} : { encounter: target.encounter };
     const args = { sid, switchId, expectedEpoch, target: { patient: target.patient, ...encounter } };
     let reply: ToolReply = {};

@@ -1,5 +1,5 @@
-import type { SealVerifier, TokenExchanger, TrustedManager } from '@hmcp/auth';
-import { MANAGER_METHODS, MANAGER_SCOPES, RenewResult, unusable } from '@hmcp/core';
+import type { Grant, SealVerifier, TokenExchanger, TrustedManager } from '@hmcp/auth';
+import { coversAll, HmcpError, MANAGER_METHODS, MANAGER_SCOPES, parseScopes, RenewResult, unusable } from '@hmcp/core';
 import type { RequestScope } from '@hmcp/core/request-scope';
 import { ManagerClient } from './manager-client.js';
 
@@ -8,6 +8,20 @@ const LIFE_SECONDS = 30;
 
 /** Scopes of the portal's own requests. @see protocol section 6 */
 export const OWNER_SCOPE = `${MANAGER_SCOPES.switch} patient/Patient.r`;
+
+/** What a grant must cover for its session to be held by a manager: the portal's own requests, and the seals of its calls. */
+const SESSION_SCOPE = `${OWNER_SCOPE} ${MANAGER_SCOPES.participate}`;
+
+/**
+ * The refusal of a grant that lacks a scope of a session: told before anything is sent, because an authorization server says no
+ * more than that it exchanges no such token.
+ * @param by who refuses
+ * @see protocol section 10
+ */
+export function lacksSessionScope({ scope }: Pick<Grant, 'scope'>, by: string): HmcpError | undefined {
+  if (coversAll(parseScopes(scope), parseScopes(SESSION_SCOPE))) return undefined;
+  return new HmcpError(40301, { by, check: 'scope' }, { reason: 'the grant lacks a scope of a session' });
+}
 
 /** A seal renewed otherwise than by exchanging the token of its scope. */
 type Renewal = (seal: string) => Promise<string>;

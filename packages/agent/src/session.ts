@@ -9,7 +9,7 @@ import { type AgentEventEmitter, agentEvents } from './events.js';
 import type { ClientTransport } from './instrument.js';
 import { ManagedStay } from './managed-stay.js';
 import { type ManagerAuthority, managerAuthority } from './manager-authority.js';
-import { renewWith } from './managers.js';
+import { lacksSessionScope, renewWith } from './managers.js';
 import type { MessagePlace, PlaceMessage } from './message-place.js';
 import type { SwitchDecision, SwitchReport, SwitchRequest } from './patient-switch.js';
 import { processAuthority } from './process-authority.js';
@@ -83,7 +83,10 @@ export interface Session {
 export interface SessionOptions {
   readonly agent: Agent;
   readonly grant: Grant;
-  /** Resource identifier of a manager that the agent's `seals` lists. @default none: a process session */
+  /**
+   * Resource identifier of a manager that the agent's `seals` lists. The grant must cover `hmcp:context.switch`,
+   * `hmcp:context.participate` and `patient/Patient.r`. @default none: a process session
+   */
   readonly manager?: string | undefined;
   /** Client identifiers of agents that may join, with a manager. @default [] */
   readonly participants?: readonly string[] | undefined;
@@ -93,8 +96,8 @@ export interface SessionOptions {
 
 /**
  * Opens a session on the patient of a grant.
- * @throws {HmcpError} 42801 `check: "session"` when the grant names no patient, or not one by a bare FHIR id; with a manager its
- * refusal, 40302 or 50301 when it could not be asked, 40903 `check: "seal"` when its seal does not fit the grant
+ * @throws {HmcpError} 42801 `check: "session"` when the grant names no patient, or not one by a bare FHIR id; with a manager
+ * 40301 `check: "scope"` when the grant lacks `hmcp:context.switch`, `hmcp:context.participate` or `patient/Patient.r`, its refusal, 40302 or 50301 when it could not be asked, 40903 `check: "seal"` when its seal does not fit the grant
  * @throws {TypeError} for a manager the agent does not trust
  * @see protocol sections 1, 2.2 and 6
  */
@@ -105,9 +108,11 @@ export async function openSession(options: SessionOptions): Promise<Session> {
   if (options.manager === undefined) return new PatientSession({ agent, id, stay: { grant, context, epoch: 1 } });
   const parts = partsOf(agent);
   const manager = parts.managers.named(options.manager);
+  const lacks = lacksSessionScope(grant, agent.by);
+  if (lacks !== undefined) throw lacks;
   const where = { parts, manager, by: agent.by };
   const { managed, stay } = await ManagedStay.open({ ...where, grant, context, participants, idempotencyKey: id() });
-  return new PatientSession({ agent, id, stay, managed, authority: managerAuthority(parts, manager, managed.sid) });
+  return new PatientSession({ agent, id, stay, managed, authority: managerAuthority(parts, manager, managed.sid, agent.by) });
 }
 
 class PatientSession implements Session {

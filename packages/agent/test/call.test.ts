@@ -252,6 +252,34 @@ describe('a refusal further on', () => {
     await expect(call).rejects.toThrow(/^"list-results" reported an error$/);
   });
 
+  const text = (said: string) => ({ type: 'text', text: said });
+  test.each<[string, object[], z.ZodType, unknown]>([
+    ['JSON in a text is read as JSON', [text('{"results":[]}')], z.unknown(), { results: [] }],
+    ['a text that is no JSON is that text', [text('no known\nallergies')], z.string(), 'no known\nallergies'],
+    ['so it is where any shape will do', [text('no known allergies')], z.unknown(), 'no known allergies'],
+    ['a number in a text is the text where a text is wanted', [text('42')], z.string(), '42'],
+    ['and the number where any shape will do', [text('42')], z.unknown(), 42],
+    ['an empty text is one', [text('')], z.unknown(), ''],
+    ['several are a list', [text('one'), text('two')], z.unknown(), [text('one'), text('two')]],
+    ['nothing is an empty list', [], z.unknown(), []],
+  ])('without structuredContent: %s', async (_, contents, output, expected) => {
+    const { agent, labs } = await labsWorld();
+    labs.contents = contents;
+    expect(await scopeOf(ANN).run(() => agent.call('labs', { ...listResults, output }, {}))).toEqual(expected);
+  });
+
+  test.each<[string, object[]]>([
+    ['a text', [text('results')]],
+    ['several texts', [text('{"results":[]}'), text('{"results":[]}')]],
+    ['nothing', []],
+    ['JSON that only begins right', [text('{"results":[]} and more')]],
+  ])('%s is not taken for the object of a contract', async (_, contents) => {
+    const { agent, labs } = await labsWorld();
+    labs.contents = contents;
+    const call = scopeOf(ANN).run(() => agent.call('labs', listResults, {}));
+    await expect(call).rejects.toThrow('the answer of "list-results" does not have the shape of its contract');
+  });
+
   test("an answer without the contract's shape is a plain error in fixed words", async () => {
     const { agent, labs } = await labsWorld();
     labs.behaviour = 'wrong-shape';

@@ -113,6 +113,38 @@ describe('a session with a manager', () => {
     expect(bed.labs.calls).toEqual([]);
   });
 
+  const SESSION = ['hmcp:context.switch', 'hmcp:context.participate', 'patient/Patient.r'] as const;
+  test.each([
+    ['the scopes of a session', SESSION.join(' ')],
+    ['wider ones', 'hmcp:context.participate hmcp:context.switch patient/*.cruds'],
+    ['one of them in the words of SMART v1', 'hmcp:context.participate hmcp:context.switch patient/Patient.read'],
+  ])('is opened with a grant of %s', async (_, scope) => {
+    const session = await bed.open(ANN, { grant: bed.grant(ANN, { scope }) });
+    expect(session.assurance).toBe('manager');
+  });
+
+  test.each<readonly [string, string]>([
+    ...SESSION.map((lacked) => [`without ${lacked}`, SESSION.filter((one) => one !== lacked).join(' ')] as const),
+    ['of no scope', ''],
+    ['of launch scopes alone', 'launch/patient openid patient/Observation.rs'],
+    ['of the wrong level', 'hmcp:context.switch hmcp:context.participate user/Patient.r'],
+    ['of other case', 'HMCP:context.switch hmcp:context.participate patient/Patient.r'],
+    ['of a longer name', 'hmcp:context.switch2 hmcp:context.participate patient/Patient.r'],
+    ['of a patient scope that is narrowed', 'hmcp:context.switch hmcp:context.participate patient/Patient.r?active=true'],
+  ])('is not opened with a grant %s: 40301, check "scope", and nothing is sent', async (_, scope) => {
+    const error = await refusalOf(bed.open(ANN, { grant: bed.grant(ANN, { scope }) }));
+    expect([error.code, error.check, error.data.by]).toEqual([40301, 'scope', bed.agent.by]);
+    expect([bed.asked, bed.exchanges]).toEqual([[], []]);
+    const { says, mend } = meaningOf(40301, 'scope');
+    expect(error.message).toBe(`switch_forbidden: ${says}`);
+    for (const needed of SESSION) expect(mend).toContain(needed);
+  });
+
+  test('needs no such scope without a manager', async () => {
+    const session = await openSession({ agent: bed.agent, grant: bed.grant(ANN, { scope: 'patient/Observation.rs' }) });
+    expect(session.assurance).toBe('process');
+  });
+
   test('is not opened while the manager does not answer: 50301', async () => {
     bed.network = () => Promise.reject(new TypeError('fetch failed'));
     expect(await refusalOf(bed.open(ANN))).toMatchObject({ code: 50301, check: 'session' });

@@ -300,6 +300,20 @@ describe('a switch that does not happen leaves the session where it was', () => 
     await stillOnAnn(session, nobody);
   });
 
+  test('the new grant lacks a scope of a session: refused with 40301 before the manager is asked, and still on the first', async () => {
+    const session = await bed.open(ANN);
+    const before = bed.asked.length;
+    const poor = bed.grant(BO, { scope: 'patient/Patient.r hmcp:context.switch' });
+    const report = await session.switchPatient(to(poor));
+    expect(report).toMatchObject({
+      result: 'refused',
+      reason: 'switch_forbidden',
+      epoch: 1,
+      error: { code: 40301, check: 'scope' },
+    });
+    expect([bed.asked.length, poor.revoked]).toEqual([before, 1]);
+  });
+
   test('the token for the manager is refused: refused', async () => {
     const [session, bo] = [await bed.open(ANN), bed.grant(BO)];
     bed.dead.add(bo.accessToken);

@@ -90,7 +90,7 @@ export function createScriptedBrowser(fetcher: typeof fetch = globalThis.fetch):
 /**
  * A person at the pages of this server, for tests, stories and tools: signs in, picks a patient, allows.
  * Returns the callback URL, which may hold an error the server sent there (`access_denied` for an account without patients).
- * @throws {Error} when the pages cannot be got through: wrong password, the person is not in the list, an error page
+ * @throws {Error} when the pages cannot be got through: wrong password, the person or the place is not in the list, an error page
  */
 export async function signIn(person: SignIn): Promise<string> {
   const browser = person.browser ?? createScriptedBrowser(person.fetch);
@@ -145,7 +145,9 @@ function pick(choice: PatientChoice | undefined, page: string): [string, string]
       ['do', 'pick'],
     ];
   const searched = /<input id="search"[^>]* value="([^"]*)"/.exec(page)?.[1];
-  if (typeof choice === 'number' || searched !== '') throw new Error('the person is not in the list of patients');
+  if (typeof choice === 'number')
+    throw new Error(`there is no place ${choice + 1} in the list of patients, which shows ${rows.length}`);
+  if (searched !== '') throw new Error('the person is not in the list of patients');
   return [
     ['search', `${choice.name} ${choice.birthDate}`],
     ['do', 'search'],

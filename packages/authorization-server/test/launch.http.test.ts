@@ -268,6 +268,8 @@ describe('the pages', () => {
   it('refuse a scripted person who names somebody outside the list', async () => {
     const stranger = { name: 'Bo Hollis', birthDate: '1961-04-24' };
     await expect(signIn({ ...person, url: world.authorizeUrl().url, patient: stranger })).rejects.toThrow('not in the list');
+    const beyond = signIn({ ...person, url: world.authorizeUrl().url, patient: 98 });
+    await expect(beyond).rejects.toThrow(/^there is no place 99 in the list of patients, which shows \d+$/);
   });
 });
 

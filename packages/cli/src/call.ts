@@ -3,6 +3,7 @@ import { openSession } from '@hmcp/agent';
 import { protectedResourceMetadataUrl } from '@hmcp/auth';
 import { coversAll, definePatientTool, explain, HmcpError, parseScopes } from '@hmcp/core';
 import * as z from 'zod';
+import { printable, shown } from './answer-text.js';
 import { type CommandIo, EXIT, stateFolder, UsageError } from './command.js';
 import {
   accountNamed,
@@ -18,12 +19,12 @@ import type { WorldFacts } from './world.js';
 const HELP = `hmcp call AGENT TOOL [ARGUMENTS] [--state DIR] [--account NAME] [--pick N] [--json]
 
 Makes one call in a running "hmcp dev" world, as a person would: signs in, picks a patient, exchanges the token for the agent,
-calls the tool in that patient's context, and checks the answer.
+calls the tool in that patient's context, checks the answer, and prints it: JSON, or the text of a tool that answers with text.
 
   ARGUMENTS     a JSON object (default {})
   --state DIR   the state folder of the world (default: HMCP_STATE, else .hmcp)
   --account     who signs in (default: the first account)
-  --pick N      which patient of the picker's list, from 1 (default 1)
+  --pick N      which patient of the picker's list, from 1 (default 1); "hmcp patients" shows the list
   --json        print one line of JSON
 
 Exit codes: 0 served · 1 refused, or answered with an error (the reason is on stderr) · 3 no world runs on that state folder ·
@@ -70,8 +71,8 @@ export async function callCommand(argv: string[], io: CommandIo): Promise<number
     const result = await callOnce(call);
     io.stdout.write(
       values.json
-        ? `${JSON.stringify({ type: 'call', agent: agentName, tool, intent, verdict: 'served', result })}\n`
-        : `${JSON.stringify(result, null, 2)}\n`,
+        ? `${printable(JSON.stringify({ type: 'call', agent: agentName, tool, intent, verdict: 'served', result }))}\n`
+        : `${shown(result)}\n`,
     );
     return EXIT.ok;
   } catch (error) {

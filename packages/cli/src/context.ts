@@ -18,7 +18,7 @@ switch  opens a session on one patient and switches it to another, as a person d
 
   --state DIR   the state folder of the world (default: HMCP_STATE, else .hmcp)
   --ids         also patient ids and the person's user name
-  --from N      whose record is opened first: a place in the picker's list, from 1 (default 1)
+  --from N      whose record is opened first: a place in the list of "hmcp patients", from 1 (default 1)
   --to N        whose record is opened next (default 2)
   --account     who signs in (default: the first account)
   --json        one line of JSON for each session, or for the outcome

@@ -67,7 +67,11 @@ export async function devCommand(argv: string[], io: CommandIo): Promise<number>
     );
     const ended = await Promise.race([stopped, world.failed]);
     await world.close();
-    if (ended === 'stopped') return EXIT.ok;
+    if (ended === 'stopped') {
+      // After the end, not before it: a write to a terminal that is gone ends this process.
+      if (!values.json) io.stdout.write('\nStopped: every process of the clinic has ended.\n');
+      return EXIT.ok;
+    }
     io.stderr.write(`hmcp dev: ${ended}\n`);
     return EXIT.notice;
   } catch (error) {
@@ -154,6 +158,7 @@ ${parties.join('\n')}
 Sign in at ${facts.portal}/launch as
 ${accounts.join('\n')}
 
+Whom they can pick, with FHIR ids: npx hmcp patients --state ${shellWord(facts.state)}
 Audit and keys: ${facts.state}
 Try: ${callLine(facts)}
 Stop with Ctrl-C. From elsewhere: kill ${process.pid}

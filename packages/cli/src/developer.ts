@@ -57,7 +57,8 @@ export async function openDeveloper(facts: WorldFacts, state: string, peers: rea
           signIn({ url, username, password, patient }).catch((error: unknown) => {
             if (!(error instanceof Error) || error.name !== 'Error')
               throw new AuthorityUnavailable('the pages could not be reached');
-            throw new CommandFailure(EXIT.notice, `the launch came to no end: ${error.message}`);
+            const see = /list of patients/.test(error.message) ? '; "hmcp patients" shows it' : '';
+            throw new CommandFailure(EXIT.notice, `the launch came to no end: ${error.message}${see}`);
           }),
       }),
     async close() {

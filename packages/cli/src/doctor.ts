@@ -11,7 +11,10 @@ const HELP = `hmcp doctor [DESCRIPTION] [--json] [--state FOLDER]
 
 Examines a deployment and says what to change: trust lists, clocks, TLS, modes, stores, NODE_ENV. It changes nothing; beside
 audit logs and stores it writes a small file, syncs it, and removes it again. Run it on the machine, and as the user, of the
-servers. Without DESCRIPTION it examines the development world on a state folder.
+servers. Without DESCRIPTION it examines the development world on a state folder, by what "hmcp dev" gave each server.
+
+What it says "ok" to it has looked at, or asked. A "note" is sound as described, and was not asked: a server tells its mode
+to callers with a token only, and its trust lists to nobody. Whether a program is what its description says is for you to see.
 
   DESCRIPTION      a JSON file that says how the servers are deployed; it holds no secret:
                    {
@@ -30,7 +33,8 @@ servers. Without DESCRIPTION it examines the development world on a state folder
                      }],
                      "stores": ["manager.sqlite"]      (session stores of context managers)
                    }
-  --json           one JSON object: { "findings": [{ level, area, about, found, change? }], "failures", "warnings" }
+  --json           one JSON object: { "findings": [{ level, area, about, found, change? }], "failures", "warnings", "notes" };
+                   level is "ok", "note", "warning" or "failure"
   --state FOLDER   state folder of \`hmcp dev\` (default: HMCP_STATE, else .hmcp)
 
 Exit codes: 0 nothing failed (there may be warnings) · 1 something failed · 3 the description, or the world, cannot be read
@@ -68,7 +72,12 @@ export async function doctorCommand(
   const findings = await examine({ ...description, nodeEnv }, { ...network, now: io.now });
   const failures = findings.filter(({ level }) => level === 'failure').length;
   const warnings = findings.filter(({ level }) => level === 'warning').length;
-  io.stdout.write(values.json ? `${JSON.stringify({ findings, failures, warnings })}\n` : told(findings, failures, warnings));
+  const notes = findings.filter(({ level }) => level === 'note').length;
+  io.stdout.write(
+    values.json
+      ? `${JSON.stringify({ findings, failures, warnings, notes })}\n`
+      : told(findings, { failure: failures, warning: warnings, note: notes }),
+  );
   return failures > 0 ? EXIT.notice : EXIT.ok;
 }
 
@@ -91,13 +100,20 @@ async function described(file: string | undefined, state: string, io: CommandIo)
   return undefined;
 }
 
-const MARKS: Readonly<Record<Finding['level'], string>> = { ok: 'ok      ', warning: 'WARNING ', failure: 'FAILURE ' };
+const MARKS: Readonly<Record<Finding['level'], string>> = {
+  ok: 'ok      ',
+  note: 'note    ',
+  warning: 'WARNING ',
+  failure: 'FAILURE ',
+};
 
-function told(findings: readonly Finding[], failures: number, warnings: number): string {
+function told(findings: readonly Finding[], counts: Readonly<Record<'failure' | 'warning' | 'note', number>>): string {
   const lines = findings.map(({ level, area, about, found, change }) => {
     const mend = change === undefined ? '' : `         change: ${plainText(change, 512)}\n`;
     return `${MARKS[level]} ${area.padEnd(11)} ${plainText(about, 512)}: ${plainText(found, 512)}\n${mend}`;
   });
   const count = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' : 's'}`;
-  return `${lines.join('')}\n${count(findings.length, 'finding')}: ${count(failures, 'failure')}, ${count(warnings, 'warning')}\n`;
+  return `${lines.join('')}\n${count(findings.length, 'finding')}: ${Object.entries(counts)
+    .map(([what, n]) => count(n, what))
+    .join(', ')}\n`;
 }

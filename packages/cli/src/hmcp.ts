@@ -12,6 +12,7 @@ interface Entry {
 const COMMANDS: Readonly<Record<string, Entry>> = {
   dev: { says: 'start the development world', load: async () => (await import('./dev.js')).devCommand },
   call: { says: 'make one call in it', load: async () => (await import('./call.js')).callCommand },
+  patients: { says: 'whom one can pick in it', load: async () => (await import('./patients.js')).patientsCommand },
   context: { says: 'look at sessions, or switch a patient', load: async () => (await import('./context.js')).contextCommand },
   explain: {
     says: 'what a code means, or what happened to an intent',

@@ -1,9 +1,9 @@
 #!/usr/bin/env node
 import { hmcp } from './hmcp.js';
 
-// A reader that has seen enough (`hmcp … | head`) is no failure.
+// A reader that has seen enough (`hmcp … | head`), or a terminal that was closed, is no failure.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error;
+  if (error.code !== 'EPIPE' && error.code !== 'EIO') throw error;
   process.exit(0);
 });
 

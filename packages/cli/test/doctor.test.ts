@@ -75,6 +75,7 @@ interface Report {
   readonly findings: readonly { level: string; area: string; about: string; found: string; change?: string }[];
   readonly failures: number;
   readonly warnings: number;
+  readonly notes: number;
 }
 
 async function examined(world: World, ...more: string[]) {
@@ -117,9 +118,23 @@ const clock = (ms: number) => (world: World) => {
 
 test('a sound deployment has nothing to change', async () => {
   const { code, report } = await examined(sound(), '--json');
-  expect(report().findings.filter(({ level }) => level !== 'ok')).toEqual([]);
+  expect(report().findings.filter(({ level }) => level !== 'ok' && level !== 'note')).toEqual([]);
   expect([code, report().failures, report().warnings]).toEqual([0, 0, 0]);
   expect(new Set(report().findings.map(({ area }) => area))).toEqual(new Set(['environment', 'tls', 'trust', 'clock', 'mode']));
+});
+
+test.each<[string, Server, RegExp]>([
+  ['a mode', { context: 'token' }, /^described as context "token", .*; not asked$/],
+  ['a stricter mode', { context: 'session' }, /^described as context "session", .*; not asked$/],
+  ['trust lists', {}, /^described with trust lists that are usable \(1 issuer, 1 manager\); not asked$/],
+  ['trust lists without a manager', { context: 'token', managers: [] }, /\(1 issuer, 0 managers\); not asked$/],
+])('%s that was only described is a note, never ok', async (_, more, found) => {
+  const world = sound();
+  servers(more)(world);
+  const { report } = await examined(world, '--json');
+  expect(report().findings.filter((one) => one.about === 'labs' && found.test(one.found))).toMatchObject([{ level: 'note' }]);
+  expect(report().findings.filter(({ about, level }) => about === 'labs' && level === 'ok')).toEqual([]);
+  expect(report().notes).toBe(report().findings.filter(({ level }) => level === 'note').length);
 });
 
 describe('a planted fault is found, and what to change is said', () => {
@@ -319,7 +334,7 @@ describe('stores', () => {
     const { folder, audit, world } = await stores();
     const before = await Promise.all([readFile(audit), readdir(folder), readdir(join(folder, 'audit'))]);
     const { report, code } = await examined(world, '--json');
-    expect(report().findings.filter(({ level }) => level !== 'ok')).toEqual([]);
+    expect(report().findings.filter(({ level }) => level !== 'ok' && level !== 'note')).toEqual([]);
     expect(report().findings.filter(({ area }) => area === 'store')).toHaveLength(7);
     expect(code).toBe(0);
     expect(await Promise.all([readFile(audit), readdir(folder), readdir(join(folder, 'audit'))])).toEqual(before);
@@ -445,7 +460,7 @@ describe('hmcp doctor', () => {
     const { code, stdout, stderr } = await examined(world);
     expect([code, stderr]).toEqual([1, '']);
     expect(stdout).toMatch(/^FAILURE {2}clock {7}https:\/\/as\.example: .*\n {9}change: synchronize/m);
-    expect(stdout).toMatch(/: 1 failure, 0 warnings\n$/);
+    expect(stdout).toMatch(/: 1 failure, 0 warnings, 3 notes\n$/);
   });
 
   test.each([
@@ -517,7 +532,7 @@ describe('hmcp doctor', () => {
     const { code, stdout } = await type(['doctor', '--state', state]);
     expect(code).toBe(1);
     expect(stdout).toMatch(/FAILURE {2}trust {7}http:\/\/127\.0\.0\.1:1: it does not answer/);
-    expect(stdout).toMatch(/ok {7}mode {8}orders: context "token"/);
+    expect(stdout).toMatch(/note {5}mode {8}orders: described as context "token", .*; not asked/);
   });
 
   test('the example of its help is read', async () => {

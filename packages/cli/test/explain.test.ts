@@ -23,8 +23,13 @@ describe('hmcp explain CODE', () => {
     expect(await type(['explain', code])).toMatchObject({ code: 0, stdout: expect.stringMatching(new RegExp(`^${code} `)) });
   });
 
-  test.each(['40999', '0', '-1', '99999'])('%s is no code of this protocol', async (code) => {
-    expect(await type(['explain', code])).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining('no such code') });
+  test.each(['40999', '0', '-1', '99999', '-7581'])('%s is no code of this protocol', async (code) => {
+    const state = await freshFolder();
+    expect(await type(code.startsWith('-') ? ['explain', code] : ['explain', code, '--state', state])).toMatchObject({
+      code: 1,
+      stdout: '',
+      stderr: expect.stringContaining('no such code'),
+    });
   });
 });
 
@@ -104,6 +109,47 @@ describe('hmcp explain INTENT', () => {
       '  argument "patientId"  BBBBBBBBBB…  another patient',
       '',
     ]);
+  });
+
+  test.each([
+    '0198',
+    '01981',
+    '01981234',
+  ])('takes the digits %s, which are no code, for the beginning of an id', async (digits) => {
+    const state = await freshFolder();
+    const intent = '01981234-0000-7000-8000-000000000001';
+    await writeLog(state, 'labs', [[0, { intent, tool: 'list-results' }]]);
+    const answer = await type(['explain', digits, '--state', state]);
+    expect(answer).toEqual({ code: 0, stdout: expect.stringContaining(`${intent}: 1 decision`), stderr: '' });
+  });
+
+  test('takes digits that are a code for the code, also when an id begins so', async () => {
+    const state = await freshFolder();
+    await writeLog(state, 'labs', [[0, { intent: '40903000-0000-7000-8000-000000000001' }]]);
+    expect(await type(['explain', '40903', '--state', state])).toEqual(await type(['explain', '40903']));
+    expect((await type(['explain', '409030', '--state', state])).stdout).toContain('1 decision');
+  });
+
+  test('says of digits that begin several ids which they are, and of others that they are neither code nor id', async () => {
+    const state = await freshFolder();
+    await writeLog(state, 'labs', [
+      [0, { intent: '7581aaaa' }],
+      [1, { intent: '7581bbbb' }],
+    ]);
+    const several = { code: 1, stdout: '', stderr: 'hmcp explain: several ids begin so: 7581aaaa, 7581bbbb\n' };
+    expect(await type(['explain', '7581', '--state', state])).toEqual(several);
+    const neither = `hmcp explain: this protocol has no such code, and no id in the audit logs of ${state} begins so\n`;
+    expect(await type(['explain', '7582', '--state', state])).toEqual({ code: 1, stdout: '', stderr: neither });
+  });
+
+  test('does not overlook tampering where it looks for digits', async () => {
+    const state = await freshFolder();
+    const file = await writeLog(state, 'labs', [[0, { intent: '7581aaaa' }]]);
+    await writeFile(file, (await readFile(file, 'utf8')).replace('7581aaaa', '7581aaab'));
+    expect(await type(['explain', '7581', '--state', state])).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('TAMPERED'),
+    });
   });
 
   test('names the refuser furthest on when a refusal and its way back share a millisecond', async () => {

@@ -10,7 +10,7 @@ describe('hmcp', () => {
     }
   });
 
-  test.each(['explain', 'doctor', 'audit', 'token'])('%s --help names its exit codes', async (command) => {
+  test.each(['patients', 'explain', 'doctor', 'audit', 'token'])('%s --help names its exit codes', async (command) => {
     const { code, stdout } = await type([command, '--help']);
     expect(code).toBe(0);
     expect(stdout).toMatch(/Exit codes: 0 .* 64 /s);
@@ -39,6 +39,8 @@ describe('hmcp', () => {
   });
 
   test.each([
+    ['patients', 'nonsense'],
+    ['patients', '--nonsense'],
     ['audit', '--nonsense'],
     ['audit', 'verify', '--eyJhbGciOiJFUzI1NiJ9.e30.sig'],
     ['audit'],

@@ -142,6 +142,68 @@ export const CHECKS = [
 /** Which check refused; `error.data.check`. @see protocol section 4 */
 export type Check = (typeof CHECKS)[number];
 
+type Sentences = Pick<Meaning, 'says' | 'mend'>;
+
+/** Where one code has several causes, its check says which, and so how to mend it. Everything else is in {@link ERRORS}. */
+export const BY_CHECK: Readonly<Partial<Record<HmcpErrorCode, Readonly<Partial<Record<Check, Sentences>>>>>> = {
+  40301: {
+    scope: {
+      says: 'the grant or the token lacks a scope that a session with a manager needs',
+      mend: 'launch with `hmcp:context.switch hmcp:context.participate patient/Patient.r` beside the scopes of the calls; an agent leaves the switch to the person',
+    },
+  },
+  40302: {
+    peer: {
+      says: 'the token was refused on its way: by the peer, or by the authorization server that was to exchange it',
+      mend: 'register the caller for that peer, and both of them for that scope; let the token live longer than the call',
+    },
+    equality: {
+      says: 'the seal is of another FHIR server than the token',
+      mend: 'open a session on the FHIR server this token is for',
+    },
+  },
+  40303: {
+    argument: {
+      says: 'the operation is declared with a `patientArgument` that its tool does not have, so the patient cannot be filled in',
+      mend: 'correct `patientArgument` in `operations` of the server',
+    },
+  },
+  40903: {
+    argument: {
+      says: 'an argument names another patient than the context',
+      mend: 'leave the patient out: the context fills it in',
+    },
+    header: { says: '`X-HMCP-Patient` names another patient than token or envelope', mend: 'leave the header out' },
+    equality: {
+      says: 'token and envelope do not name the same patient, tenant, encounter or person',
+      mend: 'send the envelope of the patient the token is for',
+    },
+    seal: { says: 'the seal is not valid here', mend: 'get a seal from a context manager this server trusts' },
+    result: {
+      says: 'the result is not, or could not be shown to be, of the patient in context alone; nothing of it was released',
+      mend: 'have the server that answered looked at; its audit says whether a row was of somebody else or could not be checked',
+    },
+  },
+  42801: {
+    header: {
+      says: 'only `X-HMCP-Patient` names a patient, and here it may not',
+      mend: 'send the envelope of a session, or launch with a patient',
+    },
+    seal: {
+      says: 'a seal is needed that this server can believe, of the session of the token',
+      mend: 'send the sealed envelope of the session; its manager must be in `managers` of the server',
+    },
+    peer: {
+      says: 'a request about a patient would have reached a server that nobody declared',
+      mend: 'declare the server in `peers` of the agent',
+    },
+    session: {
+      says: 'the grant of a session names no patient, or its client was used inside a request that is not of that session',
+      mend: 'launch with a patient, and use the client in its own session',
+    },
+  },
+};
+
 /**
  * `error.data` of a refusal. Holds nothing the caller did not send: no patient, no text of an exception.
  * `by` is the resource identifier of the refuser, `hop` its place in the chain (1 = first server). Both come from a peer and
@@ -166,7 +228,8 @@ export function isHmcpErrorCode(code: unknown): code is HmcpErrorCode {
 }
 
 /**
- * A refusal as an exception. `code` is the JSON-RPC code, `check` the rule that refused, `data` what crosses the wire.
+ * A refusal as an exception. `code` is the JSON-RPC code, `check` the rule that refused, `data` what crosses the wire, `message` what
+ * the code means where that check refused.
  * `reason` is for the local audit; it is no own property, so that no serializer carries it out of the process.
  * @see protocol section 4
  */
@@ -176,7 +239,8 @@ export class HmcpError extends Error {
   readonly #reason: string | undefined;
 
   constructor(code: HmcpErrorCode, data: Omit<RefusalData, 'retry'>, options: { reason?: string; cause?: unknown } = {}) {
-    super(`${ERRORS[code].name}: ${ERRORS[code].says}`, options.cause === undefined ? undefined : { cause: options.cause });
+    const says = BY_CHECK[code]?.[data.check]?.says ?? ERRORS[code].says;
+    super(`${ERRORS[code].name}: ${says}`, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = 'HmcpError';
     this.code = code;
     this.data = { ...data, retry: ERRORS[code].retry };

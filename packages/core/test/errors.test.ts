@@ -1,6 +1,6 @@
 import { inspect } from 'node:util';
 import { describe, expect, it } from 'vitest';
-import { CHECKS, ERRORS, explain, HmcpError, type HmcpErrorCode, isHmcpErrorCode, RefusalData } from '../src/index.js';
+import { CHECKS, ERRORS, explain, HmcpError, type HmcpErrorCode, isHmcpErrorCode, meaningOf, RefusalData } from '../src/index.js';
 
 const CODES = Object.keys(ERRORS).map(Number) as HmcpErrorCode[];
 const LABS = 'https://labs.example/mcp';
@@ -86,7 +86,7 @@ describe('HmcpError', () => {
     const wire = JSON.parse(JSON.stringify({ code: error.code, message: error.message, data: error.data })) as unknown;
     expect(wire).toEqual({
       code: 40903,
-      message: `patient_mismatch: ${ERRORS[40903].says}`,
+      message: `patient_mismatch: ${meaningOf(40903, 'equality').says}`,
       data: { by: LABS, hop: 1, check: 'equality', intent: 'i-1', retry: 'never' },
     });
     expect(HmcpError.from(wire)).toEqual(error);

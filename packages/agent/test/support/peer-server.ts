@@ -37,6 +37,8 @@ export interface TestPeer {
   /** Every HTTP request, as its bytes came in. */
   readonly received: Received[];
   behaviour: Behaviour;
+  /** What a tool answers with instead, without `structuredContent`. */
+  contents: readonly object[] | undefined;
   /** Answers every request with this HTTP status instead. */
   status: number | undefined;
   /** Where a redirect status points. */
@@ -59,6 +61,7 @@ export async function startPeer(options: { legacy?: boolean } = {}): Promise<Tes
     url: '',
     received,
     behaviour: 'good',
+    contents: undefined,
     status: undefined,
     location: 'http://127.0.0.1:1/elsewhere',
     refusal: undefined,
@@ -155,6 +158,7 @@ async function answer(peer: TestPeer, meta: Meta, patient: string) {
   const bound = await binding(meta, peer);
   const _meta = bound ? { _meta: bound } : {};
   if (behaviour === 'is-error') return { isError: true, content: [{ type: 'text', text: 'no row for pt-ann-4711' }], ..._meta };
+  if (peer.contents !== undefined) return { content: peer.contents, ..._meta };
   return { structuredContent, content, ..._meta };
 }
 

@@ -1,7 +1,7 @@
 import { AuthorityUnavailable, DiscoveryError, discover, protectedResourceMetadataUrl } from '@hmcp/auth';
 import { type ClockReading, judgeClock } from './clock.js';
 import type { DeploymentDescription, DescribedManager, DescribedServer } from './description.js';
-import { type Finding, ok, warning } from './finding.js';
+import { type Finding, note, warning } from './finding.js';
 import { type JsonWebKey, judgeKeys } from './keys.js';
 import { judgeServer } from './mode.js';
 import { type Probe, readJson } from './probe.js';
@@ -65,9 +65,15 @@ function addressesOf({ resource, issuers, managers }: DescribedServer): readonly
 
 function environment(nodeEnv: string | undefined, addresses: readonly string[]): Finding {
   const about = 'NODE_ENV';
-  if (nodeEnv === 'production') return ok('environment', about, 'production: no http, no store that forgets');
+  if (nodeEnv === 'production')
+    return note('environment', about, 'production, as described or set here: no http, no store that forgets');
   const local = addresses.every((url) => new URL(url).protocol === 'http:');
-  if (local) return ok('environment', about, `${nodeEnv === undefined ? 'not set' : 'not production'}: for development`);
+  if (local)
+    return note(
+      'environment',
+      about,
+      `${nodeEnv === undefined ? 'neither described nor set here' : 'not production, as described or set here'}: for development`,
+    );
   const change = 'run every process with NODE_ENV=production';
   return warning('environment', about, 'not production: http to loopback and a store in memory are allowed', change);
 }

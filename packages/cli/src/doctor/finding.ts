@@ -3,19 +3,25 @@ export type Area = 'description' | 'environment' | 'tls' | 'trust' | 'clock' | '
 
 /** One thing that was looked at. */
 export interface Finding {
-  readonly level: 'ok' | 'warning' | 'failure';
+  /** `ok` was looked at or asked; `note` is sound as it was described, and nobody was asked. */
+  readonly level: 'ok' | 'note' | 'warning' | 'failure';
   readonly area: Area;
   /** URL, file or name of a server of the deployment. */
   readonly about: string;
   /** What was found, as a sentence part. */
   readonly found: string;
-  /** What to change; present unless all is well. */
+  /** What to change; present in a warning and a failure. */
   readonly change?: string;
 }
 
 /** Nothing to change. */
 export function ok(area: Area, about: string, found: string): Finding {
   return { level: 'ok', area, about, found };
+}
+
+/** Sound as described; whether it is so was not asked. */
+export function note(area: Area, about: string, found: string): Finding {
+  return { level: 'note', area, about, found };
 }
 
 /** Works, and may not be what was meant. */

@@ -1,7 +1,7 @@
 import { createSealVerifier, createTokenVerifier, type TrustedManager } from '@hmcp/auth';
 import { meaningOf } from '@hmcp/core';
 import type { DescribedServer } from './description.js';
-import { type Finding, failure, ok, warning } from './finding.js';
+import { type Finding, failure, note, warning } from './finding.js';
 
 const MODES: Readonly<Record<DescribedServer['context'], string>> = {
   token: 'takes a token that names one patient, and checks an envelope when there is one',
@@ -9,7 +9,10 @@ const MODES: Readonly<Record<DescribedServer['context'], string>> = {
   session: 'demands the seal of a session',
 };
 
-/** What a server demands and what it can hold: its mode, its effects, and whether its options start at all. */
+/**
+ * What a server demands and what it can hold: its mode, its effects, and whether its options start at all. By its description: a
+ * server tells its mode to callers with a token only, and its trust lists to nobody.
+ */
 export function judgeServer(server: DescribedServer): readonly Finding[] {
   const { name, context, effects, managers } = server;
   const findings = [optionsOf(server)];
@@ -18,7 +21,7 @@ export function judgeServer(server: DescribedServer): readonly Finding[] {
     findings.push(
       failure('mode', name, `context "session" and no manager: every request about a patient is 42801 (${says})`, mend),
     );
-  } else findings.push(ok('mode', name, `context "${context}": ${MODES[context]}`));
+  } else findings.push(note('mode', name, `described as context "${context}", which ${MODES[context]}; not asked`));
   if (effects && managers.length === 0)
     findings.push(
       warning(
@@ -47,7 +50,12 @@ function optionsOf({ name, resource, issuers, managers, algorithms, leewaySecond
       return failure('trust', name, error.message, 'correct this option: the server would not start');
     throw error;
   }
-  return ok('trust', name, 'its trust lists are usable');
+  const listed = `${counted(issuers.length, 'issuer')}, ${counted(managers.length, 'manager')}`;
+  return note('trust', name, `described with trust lists that are usable (${listed}); not asked`);
+}
+
+function counted(n: number, what: string): string {
+  return `${n} ${what}${n === 1 ? '' : 's'}`;
 }
 
 /** A manager whose seals could never fit a token of this server. */
