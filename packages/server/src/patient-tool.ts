@@ -56,16 +56,16 @@ export function patientTool<I extends z.ZodObject, O extends z.ZodType>(
       const env = scope && environmentOf(scope);
       // Behind the guard there always is a scope; without one the handler must not run.
       if (!scope || !env) throw new TypeError('a patient tool runs only behind the guard');
-      const refuse = (code: 40903 | 42801, check: 'result' | 'peer', reason: string): HmcpError => {
-        const error = new HmcpError(code, { by: env.resource, check, hop: scope.facts.hop }, { reason });
-        scope.refusals.push(error);
-        return error;
-      };
       const value = await handler(args as z.output<I>, {
         fhir: scopedFhir(scope, env),
         call: async (peer, tool, input, options) => {
           const { outbound } = env;
-          if (!outbound) throw refuse(42801, 'peer', 'no outgoing calls are configured');
+          if (!outbound) {
+            const where = { by: env.resource, check: 'peer', hop: scope.facts.hop } as const;
+            const refusal = new HmcpError(42801, where, { reason: 'no outgoing calls are configured' });
+            scope.refusals.push(refusal);
+            throw refusal;
+          }
           const permit = permitForCall(tool);
           return scope.run(() => outbound.call(peer, tool, input, permit === undefined ? options : { ...options, permit }));
         },
@@ -75,9 +75,7 @@ export function patientTool<I extends z.ZodObject, O extends z.ZodType>(
           return scope.signal;
         },
       });
-      // Said here already: a copy made on the way out would hide whose object it was.
-      if (scope.holdsForeign(value)) throw refuse(40903, 'result', 'the result holds an object of another request');
-      return repeatedInText(value as Record<string, unknown>);
+      return repeatedInText(value as Record<string, unknown>, scope);
     },
   );
 }

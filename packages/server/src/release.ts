@@ -7,7 +7,7 @@ import type { AgentEnv } from './define-agent.js';
 import { isJsonObject, type Json, type Message } from './message.js';
 import type { Declarations } from './operations.js';
 import { bindResult, examineResult, nobody, withoutOwnKeys } from './result.js';
-import { awaitingText, withText } from './structured-text.js';
+import { awaitingText, mixesRequests, withText } from './structured-text.js';
 import { scrub, type WireError, wireError } from './wire-error.js';
 
 const OVER = 'the epoch has passed, or a switch ended the request';
@@ -76,7 +76,7 @@ async function releaseBound(result: Json, bound: Bound, admitted: Admitted, env:
   const { inbound, record } = admitted;
   const { scope, context } = bound;
   if (scope.closed) return withhold(40901, 'epoch', bound.isOver() ? OVER : 'the request has ended', admitted, env);
-  if (scope.holdsForeign(result))
+  if (mixesRequests(result, scope))
     return withhold(40903, 'result', 'the result holds an object of another request', admitted, env);
   const failed = saysError(result);
   const awaiting = awaitingText(result);

@@ -1,14 +1,29 @@
+import type { RequestScope } from '@hmcp/core/request-scope';
 import { isJsonObject, type Json } from './message.js';
 
 /** Stands where the text will be. Nobody else can say it, and the SDK may copy everything else of a result. */
 const AWAITED = `text:${crypto.randomUUID()}`;
 
+/** What the handler of a patient tool returned, itself. */
+const answers = new WeakMap<RequestScope, object>();
+
 /**
  * The result of a tool whose text is the JSON of its structured content, for clients that read text only. The guard writes the
  * text ({@link withText}) when it has looked at the content: so it is what was checked, and is made once.
  */
-export function repeatedInText(structuredContent: Record<string, unknown>) {
+export function repeatedInText(structuredContent: Record<string, unknown>, scope: RequestScope) {
+  answers.set(scope, structuredContent);
   return { content: [{ type: 'text' as const, text: AWAITED }], structuredContent };
+}
+
+/**
+ * True when the result holds an object of another request, or did before something on its way out copied it: a copy hides whose
+ * object it was.
+ */
+export function mixesRequests(result: Json, scope: RequestScope): boolean {
+  if (scope.holdsForeign(result)) return true;
+  const answer = answers.get(scope);
+  return answer !== undefined && answer !== result.structuredContent && scope.holdsForeign(answer);
 }
 
 /** The result without its place for the text, or `undefined` when no text is awaited. */
