@@ -7,7 +7,7 @@ import type { AgentEnv } from './define-agent.js';
 import { behindGate, type Exchange } from './exchange.js';
 import { auditUnavailable, jsonRpc } from './gate.js';
 import { isJsonObject, type Json } from './message.js';
-import { ownedBody } from './node-exchange.js';
+import { ownedBody, withHeaders } from './node-exchange.js';
 import type { Declarations } from './operations.js';
 import { scrub } from './wire-error.js';
 
@@ -104,5 +104,5 @@ export function deprecated(response: Response, exchange: Exchange, env: AgentEnv
   const headers = new Headers(response.headers);
   headers.set('Deprecation', 'true');
   headers.set('Sunset', new Date(env.transition.until).toUTCString());
-  return new Response(response.body, { status: response.status, headers });
+  return withHeaders(response, headers);
 }

@@ -13,7 +13,7 @@ import { inspect } from './inspection.js';
 import { decideListen } from './listen.js';
 import type { Json } from './message.js';
 import { isMetadataPath, serveMetadata } from './metadata.js';
-import { writtenWhole } from './node-exchange.js';
+import { speaksToNode, writtenWhole } from './node-exchange.js';
 import { Declarations, declarationsOf } from './operations.js';
 import { announce, interceptConnect, serverOf } from './server-of.js';
 import { refusalOnWire } from './wire-error.js';
@@ -83,7 +83,7 @@ export function createHmcpHandler(factory: McpServerFactory, env: AgentEnv): Hmc
     }
     // What the SDK refused itself never reached the guard.
     if (response.status < 400 || exchange.deciding.length > 0)
-      return whole === undefined ? response : writtenWhole(whole, response);
+      return whole === undefined ? response : writtenWhole(whole, response, request);
     return recordRefusal(response, exchange, body, env);
   }
 
@@ -136,5 +136,6 @@ export function createHmcpHandler(factory: McpServerFactory, env: AgentEnv): Hmc
     close: () => mcp.close(),
   };
   unguarded.set(handler, { factory, known });
+  speaksToNode(handler);
   return handler;
 }

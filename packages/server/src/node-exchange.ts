@@ -2,14 +2,25 @@ import { isUtf8 } from 'node:buffer';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { MAX_BODY_BYTES } from './message.js';
 
+/** Answers a request in the shapes of the web. */
+type WebFetch = (request: Request) => Promise<Response>;
+
 /** A body as it was read, and as text where it is UTF-8. */
 interface OwnedBody {
   readonly bytes: Uint8Array;
   readonly text: string | undefined;
+  /** Nobody stands between Node and the handler: neither request nor response needs a body of its own. */
+  readonly direct: boolean;
 }
 
 const owned = new WeakMap<Request, OwnedBody>();
 const written = new WeakMap<Response, string>();
+const handlers = new WeakMap<object, WebFetch>();
+
+/** Remembers a handler of this package: where Node calls it, bodies are handed over as they are, and no stream is made of them. */
+export function speaksToNode(handler: { readonly fetch: WebFetch }): void {
+  handlers.set(handler, handler.fetch);
+}
 
 /**
  * The body of a request that this package made of one of Node's, as it was read; nobody else holds such a request, so its headers need
@@ -20,15 +31,23 @@ export function ownedBody(request: Request): OwnedBody | undefined {
 }
 
 /** A response with this text in the place of its own; Node is given the text, and reads no stream for it. */
-export function writtenWhole(text: string, { status, headers }: Response): Response {
-  const response = new Response(text, { status, headers });
+export function writtenWhole(text: string, { status, headers }: Response, request: Request): Response {
+  const response = new Response(owned.get(request)?.direct ? null : text, { status, headers });
   written.set(response, text);
   return response;
 }
 
+/** The same response under other headers. */
+export function withHeaders(response: Response, headers: Headers): Response {
+  const text = written.get(response);
+  const same = new Response(response.body, { status: response.status, headers });
+  if (text !== undefined) written.set(same, text);
+  return same;
+}
+
 /** Serves one exchange of Node by a web-standard handler: reads the request, bounded, and writes what is answered. */
 export async function serveExchange(
-  fetch: (request: Request) => Promise<Response>,
+  handler: { readonly fetch: WebFetch },
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
@@ -38,7 +57,9 @@ export async function serveExchange(
   });
   let answer: Response;
   try {
-    answer = await fetch(await ownRequest(request, gone.signal));
+    // Not where somebody put another function in its place: that one may read, or copy, what it is given.
+    const direct = handlers.get(handler) === handler.fetch;
+    answer = await handler.fetch(await ownRequest(request, gone.signal, direct));
   } catch {
     answer = Response.json({ jsonrpc: '2.0', id: null, error: { code: -32603, message: 'Internal error' } }, { status: 500 });
   }
@@ -50,7 +71,7 @@ export async function serveExchange(
   }
 }
 
-async function ownRequest(request: IncomingMessage, signal: AbortSignal): Promise<Request> {
+async function ownRequest(request: IncomingMessage, signal: AbortSignal, direct: boolean): Promise<Request> {
   const { method = 'GET', headers: given, url = '/' } = request;
   const headers = new Headers();
   for (const [name, value] of Object.entries(given)) {
@@ -60,9 +81,9 @@ async function ownRequest(request: IncomingMessage, signal: AbortSignal): Promis
   const bodied = method !== 'GET' && method !== 'HEAD';
   const bytes = bodied ? await readUpTo(request, MAX_BODY_BYTES + 1) : Buffer.alloc(0);
   const text = isUtf8(bytes) ? bytes.toString() : undefined;
-  const body = bodied ? { body: text ?? bytes } : {};
+  const body = bodied && !direct ? { body: text ?? bytes } : {};
   const made = new Request(`http://${given.host ?? 'localhost'}${url}`, { method, headers, signal, ...body });
-  owned.set(made, { bytes, text });
+  owned.set(made, { bytes, text, direct });
   return made;
 }
 
@@ -85,8 +106,9 @@ export function readUpTo(request: IncomingMessage, most: number): Promise<Buffer
 /** Writes an answer that is had as a whole. */
 export async function writeWhole(said: Response, response: ServerResponse): Promise<void> {
   if (response.headersSent || response.destroyed) return;
-  const body = written.get(said) ?? Buffer.from(await said.arrayBuffer());
-  const length = said.body === null ? {} : { 'content-length': `${Buffer.byteLength(body)}` };
+  const text = written.get(said);
+  const body = text ?? Buffer.from(await said.arrayBuffer());
+  const length = text === undefined && said.body === null ? {} : { 'content-length': `${Buffer.byteLength(body)}` };
   const tooLarge = said.status === 413 ? { connection: 'close' } : {};
   response.writeHead(said.status, { ...Object.fromEntries(said.headers), ...length, ...tooLarge });
   response.end(body);

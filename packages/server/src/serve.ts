@@ -52,7 +52,7 @@ export function nodeListener(handler: Pick<HmcpHandler, 'fetch'>): (request: Inc
       const values = valuesOf(request, name);
       if (values.length > 1) request.headers[name] = values.join(', ');
     }
-    void serveExchange((made) => handler.fetch(made), request, response);
+    void serveExchange(handler, request, response);
   };
 }
 

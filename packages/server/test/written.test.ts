@@ -82,11 +82,19 @@ describe('what is written is what was checked', () => {
   });
 });
 
-/** Serves on a socket; its resource names the port that is used. */
-async function onSocket(factory: () => McpServer, env: AgentEnv) {
+/** Serves on a socket: the handler itself, or one of somebody who put something around it. */
+async function serveOn(factory: () => McpServer, env: AgentEnv, kind: 'itself' | 'wrapped' | 'replaced') {
   const agent = defineAgent('labs', () => {
-    const { fetch, ...inner } = createHmcpHandler(factory, env);
-    return { ...inner, fetch };
+    const handler = createHmcpHandler(factory, env);
+    if (kind === 'itself') return handler;
+    const { fetch } = handler;
+    const wrapped = async (made: Request) => {
+      const copy = made.clone();
+      if (made.method === 'POST') expect((await made.text()).length).toBeGreaterThan(0);
+      const answer = await fetch(copy);
+      return new Response(await answer.arrayBuffer(), answer);
+    };
+    return kind === 'replaced' ? Object.assign(handler, { fetch: wrapped }) : { ...handler, fetch: wrapped };
   });
   return serve(agent, env);
 }
@@ -115,7 +123,20 @@ function post(port: number, token: string, body: object, more: Record<string, st
   });
 }
 
-describe('on a socket', () => {
+describe.each(['itself', 'wrapped', 'replaced'] as const)('on a socket, the handler %s', (kind) => {
+  const onSocket = (factory: () => McpServer, env: AgentEnv) => serveOn(factory, env, kind);
+
+  test('a header that is on its way out is told with the whole answer', async () => {
+    const transition = { clients: ['triage'], until: Date.UTC(2030, 0, 1) };
+    const { factory, env, issuer } = answering(() => ({ results: [observation(ANN)] }), undefined, { transition });
+    await using served = await onSocket(factory, env);
+    const more = { 'mcp-name': listResults.name, 'x-hmcp-patient': ANN };
+    const got = await post(served.port, issuer.issue(ANN), request('tools/call', params()), more);
+    expect(got.headers.deprecation).toBe('true');
+    expect(got.headers['content-length']).toBe(`${Buffer.byteLength(got.text)}`);
+    expect(JSON.parse(got.text).result.structuredContent).toEqual({ results: [observation(ANN)] });
+  });
+
   test('an answer comes in one piece, and is the one that the handler’s fetch gives', async () => {
     const { factory, handler, env, issuer } = answering(() => ({ results: [observation(ANN, 'µ — \u{1f600}')] }));
     await using served = await onSocket(factory, env);
@@ -190,7 +211,9 @@ describe('on a socket', () => {
     expect(messages.map(({ method }) => method)).toEqual(['notifications/progress', undefined]);
     expect(messages[1]?.result).toMatchObject({ structuredContent: { done: 1 }, ttlMs: 0 });
   });
+});
 
+describe('any handler on a socket', () => {
   test.each([
     ['a body', { 'content-type': 'application/json' }],
     ['a stream', { 'content-type': 'text/event-stream' }],
