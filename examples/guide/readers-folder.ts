@@ -12,6 +12,9 @@ const GUIDES = resolve('docs/guide');
 /** Milliseconds one command may take. */
 const LIMIT_MS = 60_000;
 
+/** The pages speak of the people this project ships, whatever records this machine has besides. */
+const { HMCP_DATA: _, ...ENV } = process.env;
+
 /** What a command ended with. */
 export interface Ended {
   readonly code: number | null;
@@ -44,7 +47,11 @@ export class ReadersFolder {
   static async start(checks: Checks, ...args: string[]): Promise<ReadersFolder> {
     const path = await mkdtemp(join(tmpdir(), 'hmcp-guide-'));
     await symlink(fileURLToPath(new URL('.', import.meta.url)), join(path, 'dist'));
-    const dev = spawn(process.execPath, [HMCP, 'dev', '--json', ...args], { cwd: path, stdio: ['ignore', 'pipe', 'inherit'] });
+    const dev = spawn(process.execPath, [HMCP, 'dev', '--json', ...args], {
+      cwd: path,
+      env: ENV,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
     await new Promise<void>((resolve, reject) => {
       dev.stdout?.once('data', () => resolve());
       dev.once('exit', (code) => reject(new Error(`hmcp dev ended with ${code}`)));
@@ -63,7 +70,7 @@ export class ReadersFolder {
     args: readonly string[] = [],
     typed: readonly (readonly [prompt: string, answer: string])[] = [],
   ): Promise<Ended> {
-    const child = spawn(process.execPath, [program, ...args], { cwd: this.path, timeout: LIMIT_MS });
+    const child = spawn(process.execPath, [program, ...args], { cwd: this.path, env: ENV, timeout: LIMIT_MS });
     let [stdout, output] = ['', ''];
     const waiting = [...typed];
     child.stdout.setEncoding('utf8').on('data', (text: string) => {

@@ -71,15 +71,12 @@ function vacuous(trace: Trace, without: readonly string[]): string | undefined {
   const all = trace.vacuities().filter(({ tool }) => !without.includes(tool));
   if (all.length === 0) return undefined;
   const told = all.map(({ tool, person }) => `- ${tool} about ${person.name}`).join('\n');
-  const tools = [...new Set(all.map(({ tool }) => `'${tool}'`))].join(', ');
   return [
     'this test is vacuous: nobody could have noticed. No answer held a value that only its patient has:',
     told,
     'Values are ids, names, numbers and measured values of the charts, and what `withValues` declares of rows of your own. What the call itself held may be an echo, and does not count.',
-    ...(all.some(({ aside }) => aside)
-      ? ['An agent that has no rows of a double answers with none: give it some, or test it with `interleave: false`.']
-      : []),
-    `A tool that answers without any, with a count or \`{ signed: true }\`, is said to: toStayOnPatient({ without: [${tools}] })`,
+    'First declare the values of your own rows; then give rows to the doubles (`create(env, { people })`), or test with `interleave: false`: a double without rows is answered with nothing, and what remembers that answers everybody so.',
+    "Only of a tool whose answers never say anything of anybody, a count or `{ signed: true }`, say so: toStayOnPatient({ without: ['agent tool'] }). Nothing in its answers is a leak then.",
   ].join('\n');
 }
 
