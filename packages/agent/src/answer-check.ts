@@ -7,8 +7,6 @@ import { checkResult } from './result-check.js';
 import { sealOf } from './sealed-scope.js';
 import { withoutOwnKeys } from './without-context.js';
 
-const ENDED = 'the request ended before its answer came';
-
 /**
  * Judges what a peer answered: gives the answer to deliver, or the JSON-RPC error that settles the call instead. Its record is
  * durable before it is given; a refusal of a later hop keeps its code and who refused; of a dropped answer nothing is left.
@@ -16,7 +14,7 @@ const ENDED = 'the request ended before its answer came';
  */
 export async function judgeAnswer(request: BoundRequest, message: JsonRpcMessage) {
   try {
-    if (request.hop.scope.closed) throw await request.drop(40901, ENDED);
+    if (request.hop.scope.closed) throw await request.outlived();
     if (message.error !== undefined) return await judgeError(request, message, message.error);
     return await judgeResult(request, message);
   } catch (error) {
@@ -33,7 +31,7 @@ export async function judgeAnswer(request: BoundRequest, message: JsonRpcMessage
 export async function releaseAnswer(request: BoundRequest, answer: JsonRpcMessage): Promise<JsonRpcMessage> {
   if (answer.error !== undefined) return answer;
   await deliverable(request.hop.scope);
-  return request.hop.scope.closed ? errorAnswer(answer.id, await request.drop(40901, ENDED)) : answer;
+  return request.hop.scope.closed ? errorAnswer(answer.id, await request.outlived()) : answer;
 }
 
 /** A refusal as the answer of a request. */
@@ -69,7 +67,7 @@ async function judgeResult(request: BoundRequest, message: JsonRpcMessage) {
   const verdict = checkResult(result, { patient, contract: frame !== undefined, patientArgument: frame?.patientArgument });
   if (!verdict.inside) throw await request.drop(40903, verdict.reason, resultNamed(patient, verdict));
   await ledger.answered(hop, verdict, result.isError === true);
-  if (scope.closed) throw await request.drop(40901, ENDED);
+  if (scope.closed) throw await request.outlived();
   return withoutCaching(hop.event.method, withoutOwnKeys({ ...answerTo(message), result: scope.tag(result) }));
 }
 

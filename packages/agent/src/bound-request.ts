@@ -3,8 +3,6 @@ import { outsideScope, type RequestScope } from '@hmcp/core/request-scope';
 import type { CallFrame } from './call-frame.js';
 import type { Hop, HopLedger } from './hop-ledger.js';
 
-const ENDED = 'the request ended before its answer came';
-
 /** One request about a patient on its way: settled once, by its answer or by exactly one refusal. */
 export class BoundRequest {
   readonly hop: Hop;
@@ -81,9 +79,14 @@ export class BoundRequest {
     return this.refuse(this.ledger.refusal(this.hop.scope, 40901, 'result', 'the session went on to another patient'));
   }
 
-  /** Settles it because its scope ended before its answer came: nobody waits, so its connection is cut. */
+  /** Settles it because its scope ended before its answer came. */
+  outlived(): Promise<HmcpError> {
+    return this.drop(40901, 'the request ended before its answer came');
+  }
+
+  /** The same where nobody waits: its connection is cut. */
   async cutShort(): Promise<HmcpError> {
-    const refusal = await this.drop(40901, ENDED);
+    const refusal = await this.outlived();
     this.#cut.abort();
     return refusal;
   }
@@ -130,7 +133,7 @@ export class BoundRequest {
 
   #giveUp(otherwise: () => Promise<void>): void {
     this.settle(async () => {
-      if (this.hop.scope.closed) await this.drop(40901, ENDED);
+      if (this.hop.scope.closed) await this.outlived();
       else await otherwise();
     });
     if (this.frame !== undefined) this.frame.settled = this.#queue;

@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import type { JsonRpcMessage } from './instrument.js';
+import { unlessAborted } from './unless-aborted.js';
 
 /** What a client asked its `fetch` for. */
 export interface Asked {
@@ -43,20 +44,5 @@ export function messageOf({ text }: Asked): JsonRpcMessage | undefined {
     return Message.safeParse(JSON.parse(text)).data as JsonRpcMessage | undefined;
   } catch {
     return undefined;
-  }
-}
-
-async function unlessAborted(work: Promise<string>, signal: AbortSignal | undefined): Promise<string> {
-  if (signal === undefined) return work;
-  let stop: () => void = () => undefined;
-  const aborted = new Promise<never>((_, reject) => {
-    stop = () => reject(signal.reason);
-    signal.addEventListener('abort', stop, { once: true });
-  });
-  try {
-    return await Promise.race([work, aborted]);
-  } finally {
-    signal.removeEventListener('abort', stop);
-    work.catch(() => undefined);
   }
 }

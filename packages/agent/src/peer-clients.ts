@@ -2,6 +2,7 @@ import { META, PROTOCOL_VERSION } from '@hmcp/core';
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
 import type { ClientTransport } from './instrument.js';
 import type { PeerCommand, ResolvedPeer } from './peers.js';
+import { unlessAborted } from './unless-aborted.js';
 
 /** How this package introduces itself to every server: a constant, so that it tells nothing of a deployment. */
 const CLIENT_INFO = { name: 'hmcp-agent', version: '0.1.0' };
@@ -104,19 +105,4 @@ async function pipeTo({ program, args = [] }: PeerCommand) {
   const { NODE_ENV } = process.env;
   const env = { ...getDefaultEnvironment(), ...(NODE_ENV === undefined ? {} : { NODE_ENV }) };
   return new StdioClientTransport({ command: program, args: [...args], env, stderr: 'inherit' });
-}
-
-async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  signal.throwIfAborted();
-  let stop: () => void = () => undefined;
-  const aborted = new Promise<never>((_, reject) => {
-    stop = () => reject(signal.reason);
-    signal.addEventListener('abort', stop, { once: true });
-  });
-  try {
-    return await Promise.race([work, aborted]);
-  } finally {
-    signal.removeEventListener('abort', stop);
-    work.catch(() => undefined);
-  }
 }

@@ -29,13 +29,19 @@ export interface LinkParts {
 type Id = string | number;
 type Write = (message: JsonRpcMessage) => Promise<void>;
 type Deliver = (message: JsonRpcMessage) => void;
-/** The scope a message was written in; what answers it is delivered there. */
-type Origin = RequestScope | undefined;
 /** How a request about a patient reaches its peer and its client. */
 interface Wire {
   readonly send: Write;
   readonly deliver: Deliver;
   readonly options: SendOptions;
+}
+
+/** A request without a patient that waits for its answer. */
+interface UnboundRequest {
+  /** The scope it was written in; what answers it is delivered there. */
+  readonly origin: RequestScope | undefined;
+  readonly method: string;
+  readonly end: () => void;
 }
 
 /** What the record of a client's goodbye says. */
@@ -61,7 +67,7 @@ export class PeerLink implements TransportHooks {
   /** Requests settled because their session went on; their answers are waited for only to be dropped. */
   readonly #late = new Map<Id, BoundRequest>();
   /** Requests without a patient: handshake, catalogue, or made outside every request. */
-  readonly #unbound = new Map<Id, { readonly origin: Origin; readonly method: string; readonly end: () => void }>();
+  readonly #unbound = new Map<Id, UnboundRequest>();
   readonly #place: PlaceMessage;
 
   /** @param place says which scope a message goes with. @default the one it is written in */
@@ -108,8 +114,7 @@ export class PeerLink implements TransportHooks {
 
   closed(): void {
     for (const id of [...this.#bound.keys()]) this.#take(id)?.lost();
-    for (const { end } of this.#unbound.values()) end();
-    this.#unbound.clear();
+    for (const id of [...this.#unbound.keys()]) this.#takeUnbound(id);
     this.#late.clear();
   }
 
@@ -168,10 +173,7 @@ export class PeerLink implements TransportHooks {
     }
     const requestId = bare.params?.requestId as Id;
     const request = this.#take(requestId);
-    const unbound = this.#unbound.get(requestId);
-    if (request === undefined && unbound === undefined) return;
-    this.#unbound.delete(requestId);
-    unbound?.end();
+    if (request === undefined && this.#takeUnbound(requestId) === undefined) return;
     request?.abandon();
     await this.#sendCancelled(bare, request, send);
   }
@@ -204,13 +206,9 @@ export class PeerLink implements TransportHooks {
     }
     if (id !== undefined) {
       this.#unused(id);
-      // Nothing says on HTTP that its client gave it up, but this.
-      const forget = () => {
-        this.#unbound.delete(id);
-        end();
-      };
       const over = new AbortController();
-      requestSignal?.addEventListener('abort', forget, { once: true, signal: over.signal });
+      // Nothing says on HTTP that its client gave it up, but this.
+      requestSignal?.addEventListener('abort', () => this.#takeUnbound(id), { once: true, signal: over.signal });
       const done = () => {
         over.abort();
         end();
@@ -220,10 +218,7 @@ export class PeerLink implements TransportHooks {
     try {
       await sending.run({ token, traceparent: undefined }, () => send(this.#withToken(bare, token)));
     } catch (error) {
-      if (id !== undefined) {
-        this.#unbound.get(id)?.end();
-        this.#unbound.delete(id);
-      }
+      if (id !== undefined) this.#takeUnbound(id);
       // Version negotiation reads the SDK's own errors; ours are recorded.
       if (error instanceof HmcpError && scope !== undefined) throw await this.#refuse(scope, bare, error);
       throw error;
@@ -285,6 +280,14 @@ export class PeerLink implements TransportHooks {
     return request;
   }
 
+  /** The same of one without a patient. */
+  #takeUnbound(id: Id): UnboundRequest | undefined {
+    const request = this.#unbound.get(id);
+    this.#unbound.delete(id);
+    request?.end();
+    return request;
+  }
+
   #abandon(id: Id): void {
     this.#take(id)?.abandon();
   }
@@ -333,14 +336,12 @@ export class PeerLink implements TransportHooks {
   }
 
   #receiveAnswer(id: Id, message: JsonRpcMessage, deliver: Deliver): void {
-    const unbound = this.#unbound.get(id);
+    const unbound = this.#takeUnbound(id);
     if (unbound !== undefined) {
-      this.#unbound.delete(id);
-      const { origin, method, end } = unbound;
+      const { origin, method } = unbound;
       const handOver = () => deliver(withoutCaching(method, withoutOwnKeys(message)));
       if (origin === undefined) outsideScope(handOver);
       else origin.run(handOver);
-      end();
       return;
     }
     const request = this.#take(id);

@@ -1,5 +1,5 @@
 import { type ClientTransport, instrument, transportKind } from './instrument.js';
-import { inCurrentScope, type PlaceMessage } from './message-place.js';
+import type { PlaceMessage } from './message-place.js';
 import { type LinkParts, PeerLink } from './peer-link.js';
 import type { ResolvedPeer } from './peers.js';
 
@@ -20,10 +20,7 @@ export interface Protection {
 }
 
 /** Protects a client transport in place. @throws {TypeError} when it was done before, or the kind cannot be told */
-export function protectTransport<T extends ClientTransport>(
-  target: T,
-  { parts, peer, place = inCurrentScope, ...more }: Protection,
-): T {
+export function protectTransport<T extends ClientTransport>(target: T, { parts, peer, place, ...more }: Protection): T {
   const told = transportKind(target);
   const kind = more.kind ?? told;
   if (kind === undefined) throw new TypeError('the kind of this transport cannot be told: give { kind: "http" | "stdio" }');

@@ -16,6 +16,7 @@ import { processAuthority } from './process-authority.js';
 import { SessionActs, type Stay } from './session-acts.js';
 import { sessionFetch } from './session-fetch.js';
 import { peerOf, protectTransport, type TransportOptions } from './session-transport.js';
+import { unlessAborted } from './unless-aborted.js';
 
 /** One patient at a time, from launch to close, at the process where the person acts. */
 export interface Session {
@@ -185,7 +186,10 @@ class PatientSession implements Session {
     }
     const scope = await this.#begin();
     try {
-      const value = await Promise.race([scope.run(async () => fn(scope.signal)), ended(scope)]);
+      const value = await unlessAborted(
+        scope.run(async () => fn(scope.signal)),
+        scope.signal,
+      );
       await deliverable(scope);
       if (scope.closed) throw this.#overtaken(scope);
       if (scope.holdsForeign(value)) throw this.#refuse(40903, 'result', 'an object of another act was returned', scope);
@@ -422,16 +426,6 @@ class PatientSession implements Session {
     const intent = scope === undefined ? {} : { intent: scope.facts.envelope.intent.id };
     return new HmcpError(code, { by: this.#agent.by, check, ...intent }, { reason });
   }
-}
-
-/** Rejects when the scope ends. */
-function ended(scope: RequestScope): Promise<never> {
-  const over = new Promise<never>((_, reject) => {
-    if (scope.closed) reject(scope.signal.reason);
-    else scope.signal.addEventListener('abort', () => reject(scope.signal.reason), { once: true });
-  });
-  over.catch(() => undefined);
-  return over;
 }
 
 function contextOf({ fhirServer, tenant, patient, encounter }: Grant): PatientContext | undefined {

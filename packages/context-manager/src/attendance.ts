@@ -19,7 +19,7 @@ import { drained, join, open, type Refused, refused, vote } from './machine.js';
 import { factsFor } from './messages.js';
 import { type Caller, digest, freshId, type Office } from './office.js';
 import { grantedPermit, permit, redeem, release } from './permits.js';
-import { grants, isOwner, mayOpen, participation } from './rights.js';
+import { isOwner, mayAsk, mayOpen, participation } from './rights.js';
 import type { Permit, Session } from './session-row.js';
 
 /** A seal may be renewed for this long after it expired, in seconds. @see protocol section 2.3 */
@@ -178,8 +178,8 @@ export class Attendance {
     const office = this.#office;
     const { token } = caller;
     const check = async (): Promise<SealClaims | Refused> => {
-      if (!grants(token, 'participate') && !grants(token, 'switch'))
-        return refused(40301, 'scope', 'the token does not grant this');
+      const fault = mayAsk(token);
+      if (fault) return fault;
       const { claims } = await this.#seals.verify(seal, { expiredForSeconds });
       const { sub_iss, sub } = claims;
       if (!isOwner(token, { owner: { issuer: sub_iss, subject: sub } }))

@@ -4,7 +4,7 @@ import { HmcpError, keyedHash, parseScopes, patientKey, type SwitchTarget, satis
 import type { Clock } from './clock.js';
 import type { Actor, Refused } from './machine.js';
 import type { ManagedClient } from './participants.js';
-import { grants, namesSubject } from './rights.js';
+import { mayAsk, namesSubject } from './rights.js';
 import type { Session, Subject } from './session-row.js';
 import type { Applied, Sessions } from './sessions.js';
 
@@ -71,9 +71,7 @@ export class Office {
 
   /** @throws {HmcpError} 40301 */
   async session(sid: string, caller: Caller): Promise<Session> {
-    // Before anything is looked up: what it does not grant says nothing of what there is.
-    if (!grants(caller.token, 'participate') && !grants(caller.token, 'switch'))
-      throw this.refusal({ code: 40301, check: 'scope', reason: 'the token does not grant this' }, caller);
+    this.demand(mayAsk(caller.token), caller);
     const session = await this.sessions.read(sid);
     // A token minted for a session is for that session.
     const other = caller.token.sid !== undefined && caller.token.sid !== sid;

@@ -10,6 +10,15 @@ export function grants(token: VerifiedToken, scope: keyof typeof MANAGER_SCOPES)
   return satisfies(token.scopes, parseScopes(MANAGER_SCOPES[scope]), token);
 }
 
+/**
+ * Who may ask about any session at all. Checked before one is looked up, so that the refusal says nothing of what there is.
+ * `undefined` when allowed.
+ */
+export function mayAsk(token: VerifiedToken): Refused | undefined {
+  if (grants(token, 'participate') || grants(token, 'switch')) return undefined;
+  return refused(40301, 'scope', 'the token does not grant this');
+}
+
 /** Nobody stands behind it: client credentials. */
 function isBackend({ subject, clientId, patient, fhirUser, actors }: VerifiedToken): boolean {
   return subject === clientId && patient === undefined && fhirUser === undefined && actors.length === 0;
@@ -40,17 +49,15 @@ export function maySwitch(token: VerifiedToken, session: Session): Refused | und
   return undefined;
 }
 
-/** Who may abort or close: the owner, through the bound client or a member. `undefined` when allowed. */
+/** Of those who {@link mayAsk}, who may abort or close: the owner, through the bound client or a member. `undefined` when allowed. */
 export function mayEnd(token: VerifiedToken, session: Session): Refused | undefined {
-  if (!grants(token, 'switch') && !grants(token, 'participate')) return refused(40301, 'scope', 'the token does not grant this');
   if (!isOwner(token, session)) return refused(40301, 'session', 'the session belongs to somebody else');
   const member = session.members.some(({ clientId }) => clientId === token.clientId);
   return member || token.clientId === session.client ? undefined : refused(40301, 'session', 'the client is no member');
 }
 
-/** Who may take part: the owner's token through the bound or a named client, or a named client for itself. */
+/** Of those who {@link mayAsk}, who may take part: the owner's token through the bound or a named client, or such a client for itself. */
 export function participation(token: VerifiedToken, session: Session): Standing | Refused {
-  if (!grants(token, 'participate') && !grants(token, 'switch')) return refused(40301, 'scope', 'the token does not grant this');
   const named = session.participants.includes(token.clientId);
   if (isBackend(token)) {
     const allowed = named && token.issuer === session.owner.issuer;

@@ -2,11 +2,12 @@ import { mentionedPatient } from './mentions.js';
 import { otherPatientNamedIn } from './named-patient.js';
 import type { PatientIdentity } from './patient-context.js';
 import { judgedMember, otherIdUnder, saysPatient } from './patient-keys.js';
+import { isReference, looksLikeFhir, telling } from './reference-shape.js';
 import {
   baseOf,
   isObject,
   isUnder,
-  normalBase,
+  knownBase,
   type OwnPatient,
   type ReferencePlace,
   type Resolution,
@@ -329,48 +330,11 @@ class Walk {
   }
 }
 
-/** Bases are configured, so there are few; each part of every answer is checked against one. */
-const bases = new Map<string, string | undefined>();
-
-function knownBase(url: string | undefined): string | undefined {
-  if (url === undefined) return undefined;
-  if (!bases.has(url)) {
-    if (bases.size >= 64) bases.clear();
-    bases.set(url, normalBase(url));
-  }
-  return bases.get(url);
-}
-
-/** Whether an object is a resource, or can be a Reference, by the names of its members. */
-function telling(keys: readonly string[]): 'resource' | 'reference' | undefined {
-  let told: 'reference' | undefined;
-  for (const key of keys) {
-    if (key === 'resourceType') return 'resource';
-    if (key === 'reference' || key === '_reference' || key === 'identifier') told = 'reference';
-  }
-  return told;
-}
-
 /** What JSON.stringify writes as the text or number inside, which nothing here would look at. */
 function isBoxed(object: object): boolean {
   const prototype: unknown = Object.getPrototypeOf(object);
   if (prototype === Object.prototype || prototype === null) return false;
   return object instanceof String || object instanceof Number || object instanceof Boolean || object instanceof BigInt;
-}
-
-/** A Reference: it has `reference` (or the extension of one), or one `identifier` that is no list. */
-function isReference(object: Json): boolean {
-  if (Object.hasOwn(object, 'reference') || Object.hasOwn(object, '_reference')) return true;
-  return Object.hasOwn(object, 'identifier') && isObject(object.identifier) && isIdentifier(object.identifier);
-}
-
-function isIdentifier(object: Json): boolean {
-  return typeof object.value === 'string' || typeof object.system === 'string';
-}
-
-function looksLikeFhir({ reference }: Json): boolean {
-  if (reference === undefined) return true;
-  return typeof reference === 'string' && /^(?:[A-Z][A-Za-z]*[/?]|urn:|#)/.test(reference);
 }
 
 function hasOwnText(outcome: Json): boolean {

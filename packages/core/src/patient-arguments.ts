@@ -1,10 +1,7 @@
 import { checkCompartment } from './compartment.js';
 import { FhirId, type PatientContext, type PatientIdentity } from './patient-context.js';
-import { saysPatient } from './patient-keys.js';
+import { DEEPEST, saysPatient } from './patient-keys.js';
 import type { Operation } from './patient-tool.js';
-
-/** Deeper than anything the compartment check lets pass. */
-const DEEPEST = 64;
 
 /** The argument that names another patient, as far as it can be told; ids and names for a keyed hash only. */
 export interface OtherPatient {

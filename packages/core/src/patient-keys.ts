@@ -18,6 +18,9 @@ const PLURAL = /^(?:for[-_]?)?(?:patients|subjects)$/i;
 /** What names the patient inside an object that stands for one; the first that is there. */
 const ID_MEMBERS = ['id', '_id', 'uuid'] as const;
 
+/** Deeper than anything the compartment check lets pass. */
+export const DEEPEST = 64;
+
 /** True when the name of an argument or member says "patient" itself. @see protocol section 5 */
 export function saysPatient(key: string): boolean {
   if (key.length < SHORTEST_KEY || key.length > LONGEST_KEY) return false;
@@ -40,7 +43,7 @@ export function otherIdUnder(key: string, value: unknown, own: string, depth = 0
   if (typeof value === 'string') return otherInText(key, value, own);
   if (typeof value === 'number') return depth === 0 && PLURAL.test(key) ? undefined : otherNumber(value, own);
   if (Array.isArray(value)) {
-    if (depth > DEEPEST_LIST) return undefined; // withheld by the walk, which goes deeper
+    if (depth > DEEPEST) return undefined; // withheld by the walk, which goes deeper
     for (const item of value) {
       const other = otherIdUnder(key, item, own, depth + 1);
       if (other !== undefined) return other;
@@ -53,9 +56,6 @@ export function otherIdUnder(key: string, value: unknown, own: string, depth = 0
   const id = ID_MEMBERS.find((member) => Object.hasOwn(value, member));
   return (id === undefined ? undefined : otherOf(key, value[id], own)) ?? otherOf(key, reference, own);
 }
-
-/** Deeper than anything the compartment check lets pass. */
-const DEEPEST_LIST = 64;
 
 function otherOf(key: string, said: unknown, own: string): string | undefined {
   if (typeof said === 'string') return otherInText(key, said, own);

@@ -39,6 +39,18 @@ export function normalBase(url: string | undefined): string | undefined {
   return origin + pathname.replace(/\/+$/, '');
 }
 
+const bases = new Map<string, string | undefined>();
+
+/** {@link normalBase} of one that is configured: there are few, and each part of every answer is checked against one. */
+export function knownBase(url: string | undefined): string | undefined {
+  if (url === undefined) return undefined;
+  if (!bases.has(url)) {
+    if (bases.size >= 64) bases.clear();
+    bases.set(url, normalBase(url));
+  }
+  return bases.get(url);
+}
+
 /** Base of an absolute RESTful URL (`<base>/<Type>/<id>`); undefined when it has not that form. */
 export function baseOf(fullUrl: string): string | undefined {
   return splitAbsolute(fullUrl)?.base;

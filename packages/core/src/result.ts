@@ -71,9 +71,7 @@ export function checkResult(result: Json, { patient, described = 'nothing', pati
     // What it repeats is checked as `structuredContent`, and its own bytes are JSON.stringify's: nothing in it can be read otherwise.
     if (text === repeated()) return NOTHING;
     const verdict = checkText(text, options);
-    return verdict.inside && repeated() !== undefined && repeats(text)
-      ? { ...verdict, types: {}, resources: 0, unverifiable: 0 }
-      : verdict;
+    return verdict.inside && repeated() !== undefined && repeats(text) ? NOTHING : verdict;
   }
 
   function repeats(text: string): boolean {
