@@ -66,8 +66,10 @@ export function tellTrail({ ids, steps }: Trail): string | undefined {
     const hop = record.hop === undefined ? '' : `hop ${record.hop}`;
     return `${when}  ${indent}${party.padEnd(width)}  ${hop.padEnd(5)}  ${tell(record)}\n`;
   });
+  const fault = steps.find(({ record }) => mendOf(record) !== undefined);
   const refusal = firstRefusal(steps);
-  return `${head}\n${lines.join('')}${refusal === undefined ? '' : `\n${tellRefusal(refusal)}`}`;
+  const ends = [...(fault === undefined ? [] : [tellFault(fault)]), ...(refusal === undefined ? [] : [tellRefusal(refusal)])];
+  return `${head}\n${lines.join('')}${ends.map((end) => `\n${end}`).join('')}`;
 }
 
 const VERBS: Readonly<Partial<Record<AuditEventName, string>>> = {
@@ -85,8 +87,8 @@ const VERBS: Readonly<Partial<Record<AuditEventName, string>>> = {
 };
 
 function tell(record: StoredRecord): string {
-  const { event, tool, method, peer, clientId, code, check, reason, types, unverifiable, binding, folded } = record;
-  const parts = [VERBS[event] ?? event];
+  const { event, outcome, tool, method, peer, clientId, code, check, reason, types, unverifiable, binding, folded } = record;
+  const parts = [event === 'request.served' && outcome !== 0 ? 'failed' : (VERBS[event] ?? event)];
   const operation = tool ?? method;
   if (operation !== undefined) parts.push(plainText(operation, 128));
   if (peer !== undefined) parts.push(`at ${plainText(peer)}`);
@@ -99,6 +101,24 @@ function tell(record: StoredRecord): string {
   if (binding === 'none') parts.push('· no binding expected');
   if (folded !== undefined) parts.push(`· ${folded} like it`);
   return parts.join(' ');
+}
+
+/** What to do about a call that failed before its tool ran, by the reason its server gave in the audit. */
+const MENDS: ReadonlyMap<string | undefined, string> = new Map([
+  [
+    'the arguments do not satisfy the input schema of the tool',
+    'see whether its `patientArgument` in `operations` is null or misspelt, so that the patient was not filled in; else send what the tool requires',
+  ],
+  ['the server has no tool of that name', 'correct the name in `operations` of the server'],
+]);
+
+function mendOf({ reason }: StoredRecord): string | undefined {
+  return MENDS.get(reason);
+}
+
+function tellFault({ party, record }: Step): string {
+  const where = record.hop === undefined ? '' : ` (hop ${record.hop})`;
+  return `Failed at ${party}${where} before the tool ran: ${record.reason}. Mend: ${mendOf(record)}.\n`;
 }
 
 /** Characters of a pseudonym that are shown: enough to find it in the log, and to tell two apart. */
