@@ -2,6 +2,7 @@ import { basename, extname } from 'node:path';
 import { type BrokenAudit, plainText, type StoredRecord } from '@hmcp/audit';
 import { type AuditEventName, type ComparedPatient, ERRORS, isHmcpErrorCode } from '@hmcp/core';
 import { auditLogsAt, verifyLog } from './audit-logs.js';
+import { counted } from './counted.js';
 import { explainRefusal } from './explain-code.js';
 
 /** One decision and the party whose log it stands in. */
@@ -59,7 +60,7 @@ export function tellTrail({ ids, steps }: Trail): string | undefined {
   const start = first.record.t;
   const parties = new Set(steps.map(({ party }) => party)).size;
   const width = Math.max(...steps.map(({ party }) => party.length));
-  const head = `${ids[0]}: ${steps.length} decision${steps.length === 1 ? '' : 's'} of ${parties} part${parties === 1 ? 'y' : 'ies'} from ${new Date(start).toISOString()}\n`;
+  const head = `${ids[0]}: ${counted(steps.length, 'decision')} of ${parties} part${parties === 1 ? 'y' : 'ies'} from ${new Date(start).toISOString()}\n`;
   const lines = steps.map(({ party, record }) => {
     const when = `+${record.t - start} ms`.padStart(10);
     const indent = '  '.repeat(Math.min(record.hop ?? 0, 8));
