@@ -2,6 +2,7 @@ import { parseArgs } from 'node:util';
 import type { AuditVerification, AuditWarning } from '@hmcp/audit';
 import { auditLogsAt, verifyLog } from './audit-logs.js';
 import { type CommandIo, EXIT, UsageError } from './command.js';
+import { counted } from './counted.js';
 
 const HELP = `hmcp audit verify FILE|FOLDER… [--json]
 
@@ -74,19 +75,15 @@ function sentence(finding: Finding): string {
   if ('unreadable' in finding) return `UNREADABLE  ${file}: ${finding.unreadable}\n`;
   if (!finding.ok) {
     const { line, offset, seq, reason, records } = finding;
-    return `TAMPERED    ${file}: line ${line} (offset ${offset}, seq ${seq}): ${reason}; ${count(records, 'record')} before it hold\n`;
+    return `TAMPERED    ${file}: line ${line} (offset ${offset}, seq ${seq}): ${reason}; ${counted(records, 'record')} before it hold\n`;
   }
   const { records, runs, interrupted, live, first, last, warnings } = finding;
-  const used = `${count(runs, 'run')}${interrupted > 0 ? `, ${interrupted} of them interrupted` : ''}${live ? ', in use' : ''}`;
+  const used = `${counted(runs, 'run')}${interrupted > 0 ? `, ${interrupted} of them interrupted` : ''}${live ? ', in use' : ''}`;
   const span =
     first === undefined || last === undefined ? '' : `, ${new Date(first).toISOString()} to ${new Date(last).toISOString()}`;
   const head = warnings.length === 0 ? 'ok        ' : 'WARNING   ';
   const notes = warnings.map((warning) => `            ${WARNINGS[warning]}\n`);
-  return `${head}  ${file}: ${count(records, 'record')}, ${used}${span}\n${notes.join('')}`;
-}
-
-function count(n: number, what: string): string {
-  return `${n} ${what}${n === 1 ? '' : 's'}`;
+  return `${head}  ${file}: ${counted(records, 'record')}, ${used}${span}\n${notes.join('')}`;
 }
 
 function exitCode(findings: readonly Finding[]): number {

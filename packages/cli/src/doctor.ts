@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util';
 import { plainText } from '@hmcp/audit';
 import { type CommandIo, EXIT, stateFolder, UsageError } from './command.js';
+import { counted } from './counted.js';
 import { CommandFailure } from './developer.js';
 import { type DeploymentDescription, describeWorld, readDescription } from './doctor/description.js';
 import { examine } from './doctor/examine.js';
@@ -112,8 +113,7 @@ function told(findings: readonly Finding[], counts: Readonly<Record<'failure' | 
     const mend = change === undefined ? '' : `         change: ${plainText(change, 512)}\n`;
     return `${MARKS[level]} ${area.padEnd(11)} ${plainText(about, 512)}: ${plainText(found, 512)}\n${mend}`;
   });
-  const count = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' : 's'}`;
-  return `${lines.join('')}\n${count(findings.length, 'finding')}: ${Object.entries(counts)
-    .map(([what, n]) => count(n, what))
+  return `${lines.join('')}\n${counted(findings.length, 'finding')}: ${Object.entries(counts)
+    .map(([what, n]) => counted(n, what))
     .join(', ')}\n`;
 }

@@ -2,6 +2,7 @@ import { basename, extname } from 'node:path';
 import { type BrokenAudit, plainText, type StoredRecord } from '@hmcp/audit';
 import { type AuditEventName, type ComparedPatient, ERRORS, isHmcpErrorCode } from '@hmcp/core';
 import { auditLogsAt, verifyLog } from './audit-logs.js';
+import { counted } from './counted.js';
 import { explainRefusal } from './explain-code.js';
 
 /** One decision and the party whose log it stands in. */
@@ -59,15 +60,17 @@ export function tellTrail({ ids, steps }: Trail): string | undefined {
   const start = first.record.t;
   const parties = new Set(steps.map(({ party }) => party)).size;
   const width = Math.max(...steps.map(({ party }) => party.length));
-  const head = `${ids[0]}: ${steps.length} decision${steps.length === 1 ? '' : 's'} of ${parties} part${parties === 1 ? 'y' : 'ies'} from ${new Date(start).toISOString()}\n`;
+  const head = `${ids[0]}: ${counted(steps.length, 'decision')} of ${parties} part${parties === 1 ? 'y' : 'ies'} from ${new Date(start).toISOString()}\n`;
   const lines = steps.map(({ party, record }) => {
     const when = `+${record.t - start} ms`.padStart(10);
     const indent = '  '.repeat(Math.min(record.hop ?? 0, 8));
     const hop = record.hop === undefined ? '' : `hop ${record.hop}`;
     return `${when}  ${indent}${party.padEnd(width)}  ${hop.padEnd(5)}  ${tell(record)}\n`;
   });
+  const fault = steps.find(({ record }) => mendOf(record) !== undefined);
   const refusal = firstRefusal(steps);
-  return `${head}\n${lines.join('')}${refusal === undefined ? '' : `\n${tellRefusal(refusal)}`}`;
+  const ends = [...(fault === undefined ? [] : [tellFault(fault)]), ...(refusal === undefined ? [] : [tellRefusal(refusal)])];
+  return `${head}\n${lines.join('')}${ends.map((end) => `\n${end}`).join('')}`;
 }
 
 const VERBS: Readonly<Partial<Record<AuditEventName, string>>> = {
@@ -85,8 +88,8 @@ const VERBS: Readonly<Partial<Record<AuditEventName, string>>> = {
 };
 
 function tell(record: StoredRecord): string {
-  const { event, tool, method, peer, clientId, code, check, reason, types, unverifiable, binding, folded } = record;
-  const parts = [VERBS[event] ?? event];
+  const { event, outcome, tool, method, peer, clientId, code, check, reason, types, unverifiable, binding, folded } = record;
+  const parts = [event === 'request.served' && outcome !== 0 ? 'failed' : (VERBS[event] ?? event)];
   const operation = tool ?? method;
   if (operation !== undefined) parts.push(plainText(operation, 128));
   if (peer !== undefined) parts.push(`at ${plainText(peer)}`);
@@ -99,6 +102,24 @@ function tell(record: StoredRecord): string {
   if (binding === 'none') parts.push('· no binding expected');
   if (folded !== undefined) parts.push(`· ${folded} like it`);
   return parts.join(' ');
+}
+
+/** What to do about a call that failed before its tool ran, by the reason its server gave in the audit. */
+const MENDS: ReadonlyMap<string | undefined, string> = new Map([
+  [
+    'the arguments do not satisfy the input schema of the tool',
+    'see whether its `patientArgument` in `operations` is null or misspelt, so that the patient was not filled in; else send what the tool requires',
+  ],
+  ['the server has no tool of that name', 'correct the name in `operations` of the server'],
+]);
+
+function mendOf({ reason }: StoredRecord): string | undefined {
+  return MENDS.get(reason);
+}
+
+function tellFault({ party, record }: Step): string {
+  const where = record.hop === undefined ? '' : ` (hop ${record.hop})`;
+  return `Failed at ${party}${where} before the tool ran: ${record.reason}. Mend: ${mendOf(record)}.\n`;
 }
 
 /** Characters of a pseudonym that are shown: enough to find it in the log, and to tell two apart. */

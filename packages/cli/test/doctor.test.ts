@@ -332,7 +332,7 @@ describe('stores', () => {
 
   test('that are sound pass, and nothing is left beside them', async () => {
     const { folder, audit, world } = await stores();
-    // Beside a store that is read SQLite keeps two files of its own, for as long as it likes.
+    // Beside a store that was read SQLite keeps two files of its own, at the latest until the process ends.
     const listed = async (path: string) => (await readdir(path)).filter((name) => !/\.sqlite-(shm|wal)$/.test(name));
     const seen = () => Promise.all([readFile(audit), listed(folder), listed(join(folder, 'audit'))]);
     const before = await seen();

@@ -164,6 +164,30 @@ describe('hmcp explain INTENT', () => {
     expect(stdout).toMatch(/ {2}context {2}CCCCCCCCCC…\n {2}result {3}whose it is could not be told\n$/);
   });
 
+  test.each([
+    ['request.served', 4, 'the arguments do not satisfy the input schema of the tool', 'see whether its `patientArgument` in'],
+    ['request.refused', 8, 'the server has no tool of that name', 'correct the name in `operations`'],
+  ] as const)('tells of a call that failed before its tool ran (%s, outcome %i) why, and the mend', async (event, outcome, reason, mend) => {
+    const state = await freshFolder();
+    const code = event === 'request.refused' ? { code: -32602 } : {};
+    const failed = { event, outcome, intent: INTENT, hop: 1, tool: 'get-labs', clientId: 'portal', reason, ...code } as const;
+    await writeLog(state, 'old-labs', [[5, failed]]);
+    const { stdout } = await type(['explain', INTENT, '--state', state]);
+    expect(stdout).toContain(`Failed at old-labs (hop 1) before the tool ran: ${reason}. Mend: ${mend}`);
+    expect(stdout).not.toMatch(/ served /);
+  });
+
+  test.each([
+    [0, 'served'],
+    [4, 'failed'],
+    [8, 'failed'],
+  ] as const)('says of an answer with outcome %i that the call was %s', async (outcome, verb) => {
+    const state = await freshFolder();
+    await writeLog(state, 'labs', [[5, { outcome, intent: INTENT, hop: 1, tool: 'get-labs' }]]);
+    const { stdout } = await type(['explain', INTENT, '--state', state]);
+    expect(stdout).toMatch(new RegExp(`  ${verb} get-labs\\n$`));
+  });
+
   test('reads the state folder of HMCP_STATE when none is given', async () => {
     const state = await refusedTwoHopsDown();
     expect(await type(['explain', INTENT], { env: { HMCP_STATE: state } })).toMatchObject({ code: 0 });

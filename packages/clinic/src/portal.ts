@@ -149,7 +149,7 @@ class Portal {
         await visit.look();
         return { status: 303, location: '/' };
       case '/close':
-        return this.#close(visit, key);
+        return this.#close(key);
       case '/confirm':
         return this.#confirm(visit, form, json);
       default:
@@ -272,10 +272,8 @@ class Portal {
     return json ? jsonAnswer(200, signed) : page(200, portalPage({ visit, done: 'The order is signed.' }));
   }
 
-  async #close(visit: Visit, key: string): Promise<Answer> {
-    this.#visits.delete(key);
-    this.#untold.delete(key);
-    await visit.close();
+  async #close(key: string): Promise<Answer> {
+    await this.#end(key);
     return { status: 303, location: '/', cookies: [`visit=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax${this.#secure}`] };
   }
 

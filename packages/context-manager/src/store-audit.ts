@@ -1,5 +1,6 @@
 import { type AuditVerification, type StoredRecord, verifyAuditLines } from '@hmcp/audit';
-import Database from 'libsql';
+import type Database from 'libsql';
+import { openToRead } from './store/open-to-read.js';
 
 const PAGE = 1000;
 
@@ -25,7 +26,7 @@ export async function verifyStoreAudit(
   file: string,
   options: { readonly onRecord?: (record: StoredRecord) => void } = {},
 ): Promise<AuditVerification> {
-  const database = new Database(file, { readonly: true, fileMustExist: true });
+  const database = await openToRead(file);
   try {
     return await verifyAuditLines(file, storeAuditLines(database), options);
   } finally {

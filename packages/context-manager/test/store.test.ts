@@ -1,4 +1,4 @@
-import { mkdtemp, rm, stat } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join as path } from 'node:path';
 import type { AuditRecord } from '@hmcp/core';
@@ -7,6 +7,8 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { abort, begin, join } from '../src/machine.js';
 import type { Session } from '../src/session-row.js';
 import { memoryStore } from '../src/store/memory.js';
+import { openToRead } from '../src/store/open-to-read.js';
+import { readSessions } from '../src/store/read-sessions.js';
 import { openSqliteStore } from '../src/store/sqlite.js';
 import { type ContextStore, StoreUnavailable } from '../src/store.js';
 import { verifyStoreAudit } from '../src/store-audit.js';
@@ -158,6 +160,28 @@ describe('the SQLite store', () => {
     database.close();
     expect(await verifyStoreAudit(place)).toMatchObject({ ok: false, seq: 1 });
     await expect(openSqliteStore({ file: place, by: BY })).rejects.toMatchObject({ kind: 'broken' });
+  });
+
+  it('is opened to read under any path, with nothing written', async () => {
+    const place = path((await file()).replace('sessions.sqlite', 'a #1?mode=rwc%20é'), 'sessions.sqlite');
+    await (await sqlite(place)).create(session(), 'key', record('session.opened'));
+    expect(await readSessions(place)).toEqual([session()]);
+    const database = await openToRead(place);
+    expect(() => database.exec('DELETE FROM session')).toThrow('readonly');
+    database.close();
+    expect(await readSessions(place)).toEqual([session()]);
+  });
+
+  it.each([
+    ['sessions', readSessions],
+    ['audit', verifyStoreAudit],
+  ])('that is not there cannot be read for its %s, and is not made', async (_, read) => {
+    const place = await file();
+    await expect(read(place)).rejects.toMatchObject({ code: 'ENOENT' });
+    await expect(stat(place)).rejects.toMatchObject({ code: 'ENOENT' });
+    await mkdir(path(place, '..'));
+    await expect(read(place)).rejects.toMatchObject({ code: 'ENOENT' });
+    await expect(stat(place)).rejects.toMatchObject({ code: 'ENOENT' });
   });
 
   it('has one writer', async () => {

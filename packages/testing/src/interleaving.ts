@@ -2,6 +2,7 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import type { TokenExchanger } from '@hmcp/auth';
 import { type AuditRecord, canChange, META, parseScopes } from '@hmcp/core';
 import { decodeJwt } from 'jose';
+import { type BearerClaims, bearerClaims } from './bearer-claims.js';
 import type { Double } from './double.js';
 import type { TestPerson } from './people.js';
 import type { Stillness } from './stillness.js';
@@ -49,7 +50,7 @@ export class Interleaving {
 
   /** What goes on beside a call; `undefined` for what is not repeated. @param repeated told that it is, and how each call beside it ended */
   beside(request: Request, body: string, repeated: () => (outcome: BesideOutcome) => void): Beside | undefined {
-    const token = claimsOf(request);
+    const token = bearerClaims(request);
     const double = this.#parts.doubles.get(token?.patient ?? '');
     if (token === undefined || double === undefined || canChange(parseScopes(token.scope))) return undefined;
     const { stillness } = this.#parts;
@@ -73,7 +74,7 @@ export class Interleaving {
 
   /** True for a request that goes on beside another. */
   owns(request: Request): boolean {
-    return this.#gates.has(claimsOf(request)?.txn ?? '');
+    return this.#gates.has(bearerClaims(request)?.txn ?? '');
   }
 
   /** True for a record of what goes on beside. */
@@ -83,7 +84,7 @@ export class Interleaving {
 
   /** An answer to a request that goes on beside may pass. */
   async pass(request: Request): Promise<void> {
-    await this.#gates.get(claimsOf(request)?.txn ?? '')?.pass();
+    await this.#gates.get(bearerClaims(request)?.txn ?? '')?.pass();
   }
 
   /** A real answer has come: each call that goes on beside goes on by one, until it waits again. */
@@ -123,7 +124,7 @@ export class Interleaving {
 interface Call {
   readonly request: Request;
   readonly body: string;
-  readonly token: TokenClaims;
+  readonly token: BearerClaims;
   readonly double: Double;
   readonly gate: Gate | undefined;
 }
@@ -177,25 +178,6 @@ function wake(sleepers: Set<() => void>): void {
   const all = [...sleepers];
   sleepers.clear();
   for (const one of all) one();
-}
-
-interface TokenClaims {
-  readonly patient: string | undefined;
-  readonly aud: string;
-  readonly scope: string;
-  readonly txn: string | undefined;
-}
-
-function claimsOf(request: Request): TokenClaims | undefined {
-  const token = /^Bearer (.+)$/.exec(request.headers.get('authorization') ?? '')?.[1];
-  if (token === undefined) return undefined;
-  const text = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined);
-  try {
-    const { patient, aud, scope, txn } = decodeJwt(token);
-    return { patient: text(patient), aud: text(aud) ?? '', scope: text(scope) ?? '', txn: text(txn) };
-  } catch {
-    return undefined; // a test may send anything
-  }
 }
 
 function besideHeaders(request: Request, accessToken: string, double: Double): Headers {

@@ -1,6 +1,6 @@
 import { inspect } from 'node:util';
 import { type AuditRecord, META, methodClass } from '@hmcp/core';
-import { decodeJwt } from 'jose';
+import { bearerClaims } from './bearer-claims.js';
 import type { Canaries } from './canaries.js';
 import type { WireCopy } from './fault.js';
 import type { BesideOutcome } from './interleaving.js';
@@ -238,9 +238,7 @@ export class TraceBook implements Trace {
   }
 
   #personOf(request: Request): TestPerson | undefined {
-    const token = /^Bearer (.+)$/.exec(request.headers.get('authorization') ?? '')?.[1];
-    if (token === undefined) return undefined;
-    const { patient } = decodeJwt(token);
+    const patient = bearerClaims(request)?.patient;
     return this.#people.find(({ id }) => id === patient);
   }
 }

@@ -14,9 +14,8 @@ export interface Told {
 /** A tool of which nothing could have been noticed, had it got into work for another. */
 export interface Vacuity {
   readonly tool: string;
+  /** Whom its answers were about; a double, where the answers about people themselves told them. */
   readonly person: TestPerson;
-  /** The answers about people told them, those about the double of this one did not. */
-  readonly aside: boolean;
 }
 
 /**
@@ -35,5 +34,5 @@ export function vacuitiesOf(answers: readonly Told[]): Vacuity[] {
 function silent(answers: readonly Told[]): Vacuity[] {
   const heard = new Set(answers.filter(({ telling }) => telling).map(({ person }) => person));
   const mute = new Map(answers.filter(({ person }) => !heard.has(person)).map((answer) => [answer.person, answer]));
-  return [...mute.values()].map(({ tool, person, aside }) => ({ tool, person, aside }));
+  return [...mute.values()].map(({ tool, person }) => ({ tool, person }));
 }

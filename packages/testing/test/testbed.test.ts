@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Session } from '@hmcp/agent';
 import { assess, draftOrder, labs, listResults, medications, openOrderBook, orders, partOfOrders, triage } from '@hmcp/clinic';
-import { createTestbed, people, type Testbed, type TestPerson } from '@hmcp/testing';
+import { createTestbed, people, type ServedAgent, type Testbed, type TestPerson } from '@hmcp/testing';
 import { describe, expect, it } from 'vitest';
 import '@hmcp/testing/vitest';
 
@@ -21,6 +21,22 @@ describe('a testbed', () => {
     expect(bed.trace).toHaveAudited({ by: 'labs', event: 'request.served', hop: 2, epoch: 1, actors: ['triage'] });
     for (const party of ['portal', 'triage', 'labs', 'medications', 'fhir', 'context-manager'])
       expect(await bed.verifyAudit(party)).toMatchObject({ ok: true });
+  });
+
+  it('carries what is no token to whoever refuses it', async () => {
+    let asked: typeof fetch | undefined;
+    const agent: ServedAgent = {
+      name: 'careless',
+      create: (env) => {
+        asked = env.fetch;
+        return { fetch: async () => new Response(null, { status: 404 }) };
+      },
+    };
+    await using bed = await createTestbed({ agents: [agent], people: [ann] });
+    const headers = { authorization: 'Bearer nonsense' };
+    const answer = await asked?.('https://fhir.testbed.example/r4/Observation', { headers });
+    expect(answer?.status).toBe(401);
+    expect(bed.trace.hops).toMatchObject([{ from: 'careless', to: 'fhir', person: undefined, outcome: 'refused', code: 401 }]);
   });
 
   it('switches, and works on the next patient', async () => {

@@ -163,7 +163,7 @@ describe('an answer without a value', () => {
     await using bed = await createTestbed({ agents: [counter], people: [adalinde] });
     await (await bed.open(adalinde)).call('counter', count, {});
     expect(() => expect(bed.trace).toStayOnPatient()).toThrow('this test is vacuous');
-    expect(bed.trace.vacuities()).toEqual([{ tool: 'counter count', person: adalinde, aside: false }]);
+    expect(bed.trace.vacuities()).toEqual([{ tool: 'counter count', person: adalinde }]);
     expect(bed.trace).toStayOnPatient({ without: ['counter count'] });
   });
 

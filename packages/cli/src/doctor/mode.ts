@@ -1,5 +1,6 @@
 import { createSealVerifier, createTokenVerifier, type TrustedManager } from '@hmcp/auth';
 import { meaningOf } from '@hmcp/core';
+import { counted } from '../counted.js';
 import type { DescribedServer } from './description.js';
 import { type Finding, failure, note, warning } from './finding.js';
 
@@ -52,10 +53,6 @@ function optionsOf({ name, resource, issuers, managers, algorithms, leewaySecond
   }
   const listed = `${counted(issuers.length, 'issuer')}, ${counted(managers.length, 'manager')}`;
   return note('trust', name, `described with trust lists that are usable (${listed}); not asked`);
-}
-
-function counted(n: number, what: string): string {
-  return `${n} ${what}${n === 1 ? '' : 's'}`;
 }
 
 /** A manager whose seals could never fit a token of this server. */

@@ -3,6 +3,7 @@ import { access, constants, mkdtemp, open, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { hasWriter } from '@hmcp/audit';
 import { verifyLog } from '../audit-logs.js';
+import { counted } from '../counted.js';
 import { type Finding, failure, ok, warning } from './finding.js';
 
 /** Looks at an audit log and the disk under it. Writes a small file beside it, and removes that again. */
@@ -92,7 +93,7 @@ async function examineChain(file: string): Promise<Finding> {
         `its audit is not what was written (line ${verdict.line})`,
         'keep it as evidence; see `hmcp audit verify`',
       );
-    return ok('store', file, `its audit verifies: ${verdict.records} record${verdict.records === 1 ? '' : 's'}`);
+    return ok('store', file, `its audit verifies: ${counted(verdict.records, 'record')}`);
   } catch {
     return failure('store', file, 'its audit cannot be read', 'correct the path, or restore the file');
   }

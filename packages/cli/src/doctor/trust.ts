@@ -1,4 +1,5 @@
 import type { DiscoveryFault } from '@hmcp/auth';
+import { counted } from '../counted.js';
 import { type Finding, failure, ok, warning } from './finding.js';
 import { type JsonWebKey, judgeKeys, sameKey } from './keys.js';
 
@@ -44,7 +45,7 @@ export function judgeKeySet(about: string, jwks: unknown, algorithms: readonly s
     findings.push(
       failure('trust', about, `none of its keys has a kid and signs with ${algorithms.join(', ')}`, 'publish one that does'),
     );
-  else findings.push(ok('trust', about, `${usable.length} usable key${usable.length === 1 ? '' : 's'}`));
+  else findings.push(ok('trust', about, counted(usable.length, 'usable key')));
   return findings;
 }
 
