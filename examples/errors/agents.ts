@@ -29,7 +29,6 @@ export const countResults = definePatientTool({
 
 const count = async () => ({ structuredContent: { count: 3 }, content: [] });
 
-// #region undeclared
 export const undeclared = defineAgent('counter', (env) =>
   createHmcpHandler(() => {
     const server = new McpServer({ name: 'counter', version: '1.0.0' });
@@ -37,9 +36,7 @@ export const undeclared = defineAgent('counter', (env) =>
     return server;
   }, env),
 );
-// #endregion undeclared
 
-// #region declared
 export const declared = defineAgent('counter', (env) =>
   createHmcpHandler(() => {
     const server = new McpServer({ name: 'counter', version: '1.0.0' });
@@ -47,4 +44,3 @@ export const declared = defineAgent('counter', (env) =>
     return server;
   }, env),
 );
-// #endregion declared
