@@ -20,17 +20,17 @@ export type ToolFault = 'the arguments do not satisfy the input schema of the to
 
 /** What lists have shown of the tools of one deployment; each fault is said once. */
 class KnownTools {
-  readonly #lacking = new Set<string>();
+  readonly #lacking = new Map<string, boolean>();
   readonly #said = new Set<string>();
 
   /** The newest list counts. */
   learn(tool: string, lacks: boolean): void {
-    if (lacks) this.#lacking.add(tool);
-    else this.#lacking.delete(tool);
+    this.#lacking.set(tool, lacks);
   }
 
-  lacks(tool: string): boolean {
-    return this.#lacking.has(tool);
+  /** `undefined` while nobody looked. */
+  lacks(tool: string): boolean | undefined {
+    return this.#lacking.get(tool);
   }
 
   say(env: AgentEnv, tool: string, notice: ServerNotice): void {
@@ -124,9 +124,35 @@ function withoutPatient(method: string, entry: Json, declarations: Declarations)
   return { ...entry, inputSchema: { ...schema, properties: shown, ...(names.length > 0 ? { required: names } : {}) } };
 }
 
-/** True when a list has shown that a tool has no argument of the name that the context would be filled into. */
-export function lacksPatientArgument(tool: unknown, env: AgentEnv): boolean {
-  return typeof tool === 'string' && known.get(env)?.lacks(tool) === true;
+/** Asks the server for one page of its list of tools; `undefined` when it has none to show. */
+export type AskForTools = (cursor: string | undefined) => Promise<Json | undefined>;
+
+/** Pages that are looked through for one tool. */
+const MOST_PAGES = 64;
+
+/**
+ * True when the schema of a tool has no argument of the name that the context would be filled into. Before its first call the server
+ * itself is asked for its list; of a tool that it does not show, nothing is known, and nothing is said again.
+ */
+export async function lacksPatientArgument(
+  tool: unknown,
+  declarations: Declarations,
+  env: AgentEnv,
+  ask: AskForTools,
+): Promise<boolean> {
+  if (typeof tool !== 'string' || declarations.patientArgument('tools', tool) === undefined) return false;
+  const tools = knownTools(env);
+  let cursor: string | undefined;
+  for (let page = 0; tools.lacks(tool) === undefined && page < MOST_PAGES; page += 1) {
+    const result = await ask(cursor);
+    if (result === undefined) break;
+    shownList('tools/list', cursor === undefined ? {} : { cursor }, result, declarations, env);
+    if (typeof result.nextCursor !== 'string') break;
+    cursor = result.nextCursor;
+  }
+  const lacks = tools.lacks(tool) ?? false;
+  tools.learn(tool, lacks);
+  return lacks;
 }
 
 /** How the SDKs begin what they say when arguments do not fit, and when there is no such tool; SDK v1 puts its code before it. */

@@ -36,6 +36,9 @@ export interface GuardOptions {
   readonly announces?: boolean | undefined;
 }
 
+/** Milliseconds a server has to show its tools. */
+const ANSWER_MS = 5000;
+
 /** Present in every request of revision 2026-07-28 and later. */
 const REVISION = 'io.modelcontextprotocol/protocolVersion';
 
@@ -108,6 +111,8 @@ class TransportGuard {
   /** Requests whose decision is under way; true once their caller cancelled them. */
   readonly #deciding = new Map<Id, boolean>();
   readonly #admitted = new Map<Id, Admitted>();
+  /** What this guard itself asked the server, by id. */
+  readonly #asked = new Map<Id, (answer: Message | undefined) => void>();
   readonly #watching: Watching;
 
   constructor(transport: Transport, options: GuardOptions) {
@@ -137,6 +142,7 @@ class TransportGuard {
   closed(): void {
     for (const id of [...this.#deciding.keys()]) this.#deciding.set(id, true);
     for (const id of [...this.#admitted.keys()]) this.#cancelled(id);
+    for (const answer of this.#asked.values()) answer(undefined);
     this.#watching.clear();
     this.#options.closed?.();
   }
@@ -272,7 +278,14 @@ class TransportGuard {
       await makeDurable(this.#env, { ...record, event: 'request.refused', outcome: 4, code: -32602, check: 'argument', reason });
       return this.#answer(message.id, { code: -32602, message: invalid });
     }
-    if (method === 'tools/call' && context !== undefined && lacksPatientArgument(params.name, this.#env)) {
+    const ask = (cursor: string | undefined) =>
+      this.#askForTools(cursor, params, { ...extra, authInfo: publicAuthInfo(token) }, deliver);
+    const declarations = this.#options.declarations();
+    if (
+      method === 'tools/call' &&
+      context !== undefined &&
+      (await lacksPatientArgument(params.name, declarations, this.#env, ask))
+    ) {
       const reason = 'the declared patientArgument is no property of the input schema of the tool';
       const refusal = { kind: 'context', code: 40303, check: 'argument', reason } as const;
       return this.#refuse(message.id, refusal, record, inbound, exchange, seal);
@@ -292,6 +305,30 @@ class TransportGuard {
     const handlerExtra: MessageExtraInfo = { ...extra, authInfo: publicAuthInfo(token) };
     if (bound) bound.scope.run(() => deliver(shown, handlerExtra));
     else deliver(shown, handlerExtra);
+  }
+
+  /** Asks the server what a client would, on nobody's behalf; the answer goes nowhere else. */
+  async #askForTools(
+    cursor: string | undefined,
+    params: Json,
+    extra: MessageExtraInfo,
+    deliver: Deliver,
+  ): Promise<Json | undefined> {
+    const id = `tools-${crypto.randomUUID()}`;
+    // What revision 2026-07-28 wants in every request, and nothing of this one's context.
+    const meta = Object.entries(metaOf(params)).filter(([key]) => key.startsWith('io.modelcontextprotocol/'));
+    const answered = new Promise<Message | undefined>((resolve) => {
+      this.#asked.set(id, resolve);
+      AbortSignal.timeout(ANSWER_MS).addEventListener('abort', () => resolve(undefined), { once: true });
+    });
+    const asked = { ...(cursor === undefined ? {} : { cursor }), _meta: Object.fromEntries(meta) };
+    try {
+      deliver({ jsonrpc: '2.0', id, method: 'tools/list', params: asked }, extra);
+      const answer = await answered;
+      return isJsonObject(answer?.result) ? answer.result : undefined;
+    } finally {
+      this.#asked.delete(id);
+    }
   }
 
   /** A refusal that another party made, or that was made for it: as it came. */
@@ -388,6 +425,8 @@ class TransportGuard {
       return this.#notify(message.method, isJsonObject(message.params) ? message.params : {}, options);
     }
     const id = message.id as Id;
+    const asked = this.#asked.get(id);
+    if (asked) return asked(message);
     const admitted = this.#admitted.get(id);
     if (!admitted) return this.#answerUnadmitted(id, message, options);
     this.#admitted.delete(id);

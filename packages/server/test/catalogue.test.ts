@@ -2,7 +2,7 @@ import { ResourceTemplate as TemplateV1 } from '@modelcontextprotocol/sdk/server
 import { ResourceTemplate } from '@modelcontextprotocol/server';
 import { describe, expect, test } from 'vitest';
 import * as z from 'zod';
-import { shownList } from '../src/catalogue.js';
+import { lacksPatientArgument, shownList } from '../src/catalogue.js';
 import { Declarations } from '../src/operations.js';
 import { MAKES, pinned, type Registrar } from './support/existing-tool.js';
 import { ANN, NEVER, READ, SECRET, world } from './support/world.js';
@@ -97,12 +97,44 @@ describe.each(SDKS)('%s: a declaration that does not fit', (sdk) => {
   });
 
   test.each([
-    ['misspelt', misspelt, {}],
-    ['denied', { tools: { 'get-labs': none } }, {}],
-  ])('of a %s argument, never listed: the audit and one notice say that the schema is not satisfied', async (_how, operations, args) => {
-    const p = await pinned(sdk, register, operations);
+    ['required', input],
+    ['optional', z.object({ patientId: z.string().optional() })],
+  ])('of a misspelt argument that is %s, called before any list: the server is asked once, and the tool never runs', async (_, inputSchema) => {
+    const p = await pinned(
+      sdk,
+      (server) =>
+        server.registerTool('get-labs', { inputSchema }, ({ patientId }) => {
+          ran.push(String(patientId));
+          return nothing();
+        }),
+      misspelt,
+    );
     for (let round = 0; round < 2; round += 1) {
-      const { result } = await p.ask('tools/call', call('get-labs', args));
+      const { error, text } = await p.ask('tools/call', call('get-labs'));
+      expect(error).toMatchObject({ code: 40303, data: { check: 'argument' } });
+      expect(text).not.toContain('tools-');
+    }
+    expect(p.audit.records.map(({ event, method }) => [event, method])).toEqual([
+      ['request.refused', 'tools/call'],
+      ['request.refused', 'tools/call'],
+    ]);
+    expect(p.logged).toEqual([notice('get-labs', NO_PROPERTY)]);
+    expect(ran).toEqual([]);
+    await p.close();
+  });
+
+  test('of a fitting argument, called before any list: served, with the patient filled in', async () => {
+    const p = await pinned(sdk, register, { tools: { 'get-labs': { ...READ, patientArgument: 'patientId' } } });
+    expect((await p.ask('tools/call', call('get-labs'))).error).toBeUndefined();
+    expect(ran.splice(0)).toEqual([ANN]);
+    expect(p.logged).toEqual([]);
+    await p.close();
+  });
+
+  test('of an argument denied: the audit and one notice say that the schema is not satisfied', async () => {
+    const p = await pinned(sdk, register, { tools: { 'get-labs': none } });
+    for (let round = 0; round < 2; round += 1) {
+      const { result } = await p.ask('tools/call', call('get-labs'));
       expect(result).toMatchObject({ isError: true, content: [{ text: 'The tool failed.' }] });
       expect(p.audit.records.at(-1)).toMatchObject({
         event: 'request.served',
@@ -139,6 +171,44 @@ describe.each(SDKS)('%s: a declaration that does not fit', (sdk) => {
     expect(p.audit.records.at(-1)?.reason).toBeUndefined();
     expect(p.logged).toEqual([]);
     await p.close();
+  });
+});
+
+describe('before a tool is called that no list has shown', () => {
+  const declarations = new Declarations({ tools: { t: chart, plain: none } });
+  const page = (tools: object[], nextCursor?: string) => ({ tools, ...(nextCursor === undefined ? {} : { nextCursor }) });
+  const fits = { name: 't', inputSchema: { type: 'object', properties: { chart: {} } } };
+  const lacks = { name: 't', inputSchema: { type: 'object', properties: {} } };
+
+  test.each([
+    ['on the first page', [page([lacks])], true, [undefined]],
+    ['on a later page', [page([], 'b'), page([], 'c'), page([lacks])], true, [undefined, 'b', 'c']],
+    ['that fits', [page([fits], 'b')], false, [undefined]],
+    ['that is on no page', [page([], 'b'), page([])], false, [undefined, 'b']],
+    ['of a server that shows none', [], false, [undefined]],
+    ['of a list that is none', [{ tools: 'all' } as never], false, [undefined]],
+  ])('the server is asked for its list, and not again: a tool %s', async (_, pages, expected, cursors) => {
+    const { env } = world();
+    const asked: (string | undefined)[] = [];
+    const ask = async (cursor: string | undefined) => pages[asked.push(cursor) - 1];
+    expect(await lacksPatientArgument('t', declarations, env, ask)).toBe(expected);
+    expect(await lacksPatientArgument('t', declarations, env, ask)).toBe(expected);
+    expect(asked).toEqual(cursors);
+  });
+
+  test('a list that never ends is given up', async () => {
+    let asked = 0;
+    const ask = async () => {
+      asked += 1;
+      return page([], String(asked));
+    };
+    expect(await lacksPatientArgument('t', declarations, world().env, ask)).toBe(false);
+    expect(asked).toBe(64);
+  });
+
+  test.each(['plain', 'undeclared', undefined, 7])('of %j nothing is asked: no argument is filled in', async (tool) => {
+    const ask = () => Promise.reject(new Error('asked'));
+    expect(await lacksPatientArgument(tool, declarations, world().env, ask)).toBe(false);
   });
 });
 
