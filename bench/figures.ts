@@ -28,7 +28,7 @@ export interface Figure extends Summary {
   readonly id: FigureId;
   /** What was measured, for a table. */
   readonly says: string;
-  readonly unit: 'ratio' | 'µs' | 'ms' | '1/s';
+  readonly unit: 'ratio' | 'µs';
   readonly better: 'more' | 'less';
   /** What it must reach; absent where nothing was promised. */
   readonly limit?: number | undefined;

@@ -14,7 +14,7 @@ export function withMeasured(document: string, results: Results): string {
 }
 
 /** Machine, figures and what they are made of, as Markdown. */
-export function measuredSection({ machine, measuredAt, settings, figures, rounds, inProcess }: Results): string {
+function measuredSection({ machine, measuredAt, settings, figures, rounds, inProcess }: Results): string {
   const { cpu, cores, memoryGiB, system, node, fileSystem, loadBefore } = machine;
   const late = missed(figures);
   const phase = (
@@ -26,7 +26,7 @@ export function measuredSection({ machine, measuredAt, settings, figures, rounds
   const requestKinds = Object.keys(inProcess.request) as (keyof typeof inProcess.request)[];
   return [
     `Measured ${measuredAt.slice(0, 10)} on ${cpu}, ${cores} cores, ${memoryGiB} GiB, ${system}, Node ${node.slice(1)}, audit on ${fileSystem}; load average before the`,
-    `run ${loadBefore}. ${settings.rounds} rounds of ${settings.seconds} s a server; the answer of the tool is ${settings.answerBytes} bytes.`,
+    `run ${loadBefore}. ${settings.rounds} rounds of up to ${settings.seconds} s a server; the answer of the tool is ${settings.answerBytes} bytes.`,
     '',
     ...table(figures),
     '',

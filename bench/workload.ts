@@ -17,7 +17,7 @@ export const tool = listResults;
 
 type Row = ReturnType<typeof answerOfTool>['results'][number];
 
-/** What the tool answers; it is made once, so that what is measured is around the tool and not in it. */
+/** What the tool answers. A server has it as JSON, which it reads again for every request. */
 export function answerOfTool() {
   const records = buildRecords(shippedBundles(), { kind: 'shipped' });
   const results = records.ofPatient(personOf(records), 'Observation').slice(0, ROWS);

@@ -7,17 +7,13 @@ import { createAgent } from 'langchain';
 
 /** An agent of LangChain whose MCP tools are about whoever is open in `session`: made once, it goes on after a switch. */
 export async function langchainAssistant(session: Session, labsUrl: string, model: BaseChatModel) {
-  // #region connect
   const client = new Client({ name: 'visit-summary', version: '1.0.0' });
   await client.connect(session.transport(new StreamableHTTPClientTransport(new URL(labsUrl)))); // the peer is found by its address
   const agent = createAgent({ model, tools: await loadMcpTools('labs', client) });
-  // #endregion
   return {
     async ask(question: string) {
-      // #region act
       const messages = [{ role: 'user', content: question }];
       const answer = await session.act((signal) => agent.invoke({ messages }, { signal })); // one act of the person: one patient
-      // #endregion
       return answer.messages;
     },
     close: () => client.close(),

@@ -76,9 +76,7 @@ const onHono: Mount = async (hmcp) => {
 };
 
 const onNode: Mount = async (hmcp) => {
-  // #region node
   return (request, response) => hmcp.gate(request, response, () => serveMcp(hmcp)(request, response));
-  // #endregion
 };
 
 /** By the name of what it is mounted on. */

@@ -31,7 +31,6 @@ try {
       args: [tap, log(name), installed('fhir-mcp-server'), '-f', fhirServer, '--auth-type', 'bearer', '--auth-token', token],
     });
 
-    // #region peers
     const peers: Peer[] = [
       // Inside the trust boundary, unmodified: it gets nothing of the context, and what it answers is checked here.
       { name: 'fhir', resource: 'https://fhir-mcp.example/', kind: 'plain', command: fhirMcp('fhir', own.accessToken) },
@@ -51,7 +50,6 @@ try {
       input: z.object({ resourceType: z.string(), parameters: z.record(z.string(), z.string()) }),
       output: z.object({ entry: z.array(z.object({ resource: z.looseObject({ id: z.string() }) })) }),
     });
-    // #endregion
 
     const environment = { program: process.execPath, args: [tap, log('child'), installed(EVERYTHING), 'stdio'] };
     peers.push({ name: 'child', resource: 'https://child.example/', kind: 'plain', command: environment });

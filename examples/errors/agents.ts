@@ -3,24 +3,6 @@ import { createHmcpHandler, defineAgent, patientTool } from '@hmcp/server';
 import { McpServer } from '@modelcontextprotocol/server';
 import * as z from 'zod';
 
-const Observations = z.object({ results: z.array(z.looseObject({ resourceType: z.literal('Observation'), id: z.string() })) });
-
-export const listResults = definePatientTool({
-  name: 'list-results',
-  description: 'Results of the patient in context',
-  scope: 'patient/Observation.rs',
-  input: z.object({ category: z.string().optional(), patientId: z.string().optional() }),
-  output: Observations,
-});
-
-export const readResult = definePatientTool({
-  name: 'read-result',
-  description: 'One result of the patient in context',
-  scope: 'patient/Observation.rs',
-  input: z.object({ id: z.string() }),
-  output: Observations,
-});
-
 export const signOrder = definePatientTool({
   name: 'sign-order',
   description: 'Signs an order for the patient in context',
@@ -28,19 +10,6 @@ export const signOrder = definePatientTool({
   input: z.object({ order: z.string() }),
   output: z.object({ signed: z.boolean() }),
 });
-
-export const labs = defineAgent('labs', (env) =>
-  createHmcpHandler(() => {
-    const server = new McpServer({ name: 'labs', version: '1.0.0' });
-    patientTool(server, listResults, async ({ category }, { fhir }) =>
-      Observations.parse({ results: await fhir.search('Observation', { category }) }),
-    );
-    patientTool(server, readResult, async ({ id }, { fhir }) =>
-      Observations.parse({ results: [await fhir.read('Observation', id)] }),
-    );
-    return server;
-  }, env),
-);
 
 export const orders = defineAgent('orders', (env) =>
   createHmcpHandler(() => {
@@ -60,7 +29,6 @@ export const countResults = definePatientTool({
 
 const count = async () => ({ structuredContent: { count: 3 }, content: [] });
 
-// #region undeclared
 export const undeclared = defineAgent('counter', (env) =>
   createHmcpHandler(() => {
     const server = new McpServer({ name: 'counter', version: '1.0.0' });
@@ -68,9 +36,7 @@ export const undeclared = defineAgent('counter', (env) =>
     return server;
   }, env),
 );
-// #endregion undeclared
 
-// #region declared
 export const declared = defineAgent('counter', (env) =>
   createHmcpHandler(() => {
     const server = new McpServer({ name: 'counter', version: '1.0.0' });
@@ -78,4 +44,3 @@ export const declared = defineAgent('counter', (env) =>
     return server;
   }, env),
 );
-// #endregion declared

@@ -1,18 +1,8 @@
-import { definePatientTool } from '@hmcp/core';
-import { createHmcpHandler, patientTool } from '@hmcp/server';
-import { McpServer } from '@modelcontextprotocol/server';
 import { expect, test } from 'vitest';
-import * as z from 'zod';
+import { declared } from './agents.js';
 import { callTool, issuerFor } from './stand.js';
 
 const resource = 'https://labs.example/mcp';
-const note = definePatientTool({
-  name: 'count-results',
-  description: 'How many results there are',
-  scope: 'patient/Observation.rs',
-  input: z.object({}),
-  output: z.object({ count: z.int() }),
-});
 
 test('50302 audit_unavailable', async () => {
   const { verifier, token } = await issuerFor(resource);
@@ -24,11 +14,7 @@ test('50302 audit_unavailable', async () => {
     close: async () => {},
   };
   const env = { resource, authorizationServers: ['https://as.example'], verifier, audit, pseudonymKey: 'of this example' };
-  const labs = createHmcpHandler(() => {
-    const server = new McpServer({ name: 'labs', version: '1.0.0' });
-    patientTool(server, note, async () => ({ count: 3 }));
-    return server;
-  }, env);
+  const labs = declared.create(env);
   // #region 50302-refused
   const unrecorded = await callTool(labs, resource, await token(), 'count-results'); // the disk of the audit log is full
   expect(unrecorded.error).toMatchObject({ code: 50302, data: { check: 'audit', retry: 'same' } });

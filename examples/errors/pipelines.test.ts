@@ -1,7 +1,8 @@
 import { createTestbed, people } from '@hmcp/testing';
 import { expect, test } from 'vitest';
 import '@hmcp/testing/vitest';
-import { countResults, declared, labs, listResults, orders, readResult, signOrder, undeclared } from './agents.js';
+import { labs, listResults, readResult } from '../testbed/agents.js';
+import { countResults, declared, orders, signOrder, undeclared } from './agents.js';
 
 const { adalinde: ann, beatrisa: bo } = people;
 
@@ -107,8 +108,8 @@ test('40903 patient_mismatch', async () => {
   await using bed = await createTestbed({ agents: [labs], people: [ann, bo] });
   const session = await bed.open(ann);
   // #region 40903-refused
-  const confused = session.call('labs', listResults, { patientId: bo.id }); // what a model might write
-  await expect(confused).toHaveRefused(40903, { check: 'argument' });
+  const confused = { category: 'laboratory', patientId: bo.id }; // what a model might write
+  await expect(session.call('labs', listResults, confused)).toHaveRefused(40903, { check: 'argument' });
   // #endregion 40903-refused
   // #region 40903-mended
   const { results } = await session.call('labs', listResults, {}); // the context fills the patient in

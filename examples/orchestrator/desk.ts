@@ -11,7 +11,6 @@ export async function openDesk({ facts, audit: name }: { readonly facts: WorldFa
   const { clientId, redirectUri, keyFile } = facts.client;
   const [privateKey] = JSON.parse(await readFile(keyFile, 'utf8')).keys;
   const audit = await openFileAudit({ file: join(facts.state, 'audit', `${name}.jsonl`), by: clientId });
-  // #region desk
   const portal = createAgent({
     name: 'portal',
     clientId,
@@ -22,7 +21,6 @@ export async function openDesk({ facts, audit: name }: { readonly facts: WorldFa
     pseudonymKey: (await readFile(join(facts.state, 'keys', 'pseudonym.txt'), 'utf8')).trim(),
   });
   const smart = smartClient({ fhirServer: facts.fhirServer, clientId, redirectUri, privateKey });
-  // #endregion
   return {
     smart,
     portal,

@@ -36,35 +36,28 @@ export interface Desk {
 
 /** One launch, one session. */
 export async function openPatient({ smart, portal, screen, manager, participants }: Desk): Promise<Session> {
-  // #region open
   const grant = await smart.authorize({ launch: 'patient', scope, open: screen.open }); // one token, one patient
   return openSession({ agent: portal, grant, manager, participants }); // `manager` may be left out
-  // #endregion
 }
 
 /** One question about whoever is open. */
 export async function look({ screen }: Pick<Desk, 'screen'>, session: Session): Promise<void> {
-  // #region look
   const { results } = await session.call('labs', listResults, { category: 'laboratory' });
   screen.show(results); // session.assurance: 'process' without a manager, 'manager' with one
-  // #endregion
 }
 
 /** The next patient: a new grant, the person's confirmation, one commit. */
 export async function nextPatient({ smart, screen }: Desk, session: Session): Promise<SwitchReport> {
-  // #region switch
   const outcome = await session.switchPatient({
     authorize: () => smart.authorize({ launch: 'patient', scope, open: screen.open }), // a new grant, for the next patient
     confirm: screen.showDialog, // reaches a person; a model cannot answer it
   });
   if (outcome.result !== 'committed') screen.tell(explainSwitch(outcome)); // what happened, and why, in a sentence
-  // #endregion
   return outcome;
 }
 
 /** One act of the person that takes its time. @param work what is done between two looks; gets the signal of the act */
 export function compare(session: Session, work: (signal: AbortSignal) => Promise<void>): Promise<number> {
-  // #region act
   // One intent and one epoch, however many calls. A switch meanwhile settles the act with 40901; what it still calls is refused.
   return session.act(async (signal) => {
     const before = await session.call('labs', listResults, { category: 'laboratory' });
@@ -72,5 +65,4 @@ export function compare(session: Session, work: (signal: AbortSignal) => Promise
     const after = await session.call('labs', listResults, { category: 'laboratory' });
     return after.results.length - before.results.length;
   });
-  // #endregion
 }

@@ -4,7 +4,6 @@ import { type AuditSink, definePatientTool } from '@hmcp/core';
 import * as z from 'zod';
 import type { Screen } from '../orchestrator/orchestrator.js';
 
-// #region contract
 /** A tool of the laboratory system, written down by its caller: a plain server has to be told whom it is about. */
 export const getLabs = definePatientTool({
   name: 'get-labs',
@@ -13,7 +12,6 @@ export const getLabs = definePatientTool({
   input: z.object({ patientId: z.string() }),
   output: z.object({ results: z.array(z.looseObject({ resourceType: z.literal('Observation'), id: z.string() })) }),
 });
-// #endregion
 
 /** What an app is told of the place it runs in. */
 export interface Place {
@@ -34,7 +32,6 @@ export interface App {
 
 /** Nothing but the EHR's own address and the name it knows the app by. */
 export function visitSummary({ fhirServer, clientId, redirectUri, labsUrl, problemsUrl, audit, pseudonymKey }: Place): App {
-  // #region app
   const smart = smartClient({ fhirServer, clientId, redirectUri }); // any SMART server; a public app has no key
   const agent = createAgent({
     name: 'visit-summary',
@@ -46,7 +43,6 @@ export function visitSummary({ fhirServer, clientId, redirectUri, labsUrl, probl
     audit,
     pseudonymKey,
   });
-  // #endregion
   return { smart, agent };
 }
 
@@ -56,10 +52,8 @@ export const launch = ({ smart }: App, { open }: Pick<Screen, 'open'>): Promise<
 
 /** One session on its patient. */
 export async function openPatient(app: App, screen: Screen): Promise<{ readonly grant: Grant; readonly session: Session }> {
-  // #region open
   const grant = await launch(app, screen); // one token, one patient
   const session = await openSession({ agent: app.agent, grant }); // session.assurance: 'process'
-  // #endregion
   return { grant, session };
 }
 
@@ -70,10 +64,8 @@ export function readPatient({ fhirServer, accessToken }: Grant, id: string): Pro
 
 /** One question. @param named whom the caller, or a model, believes to be open */
 export async function look(session: Session, screen: Screen, named: string): Promise<void> {
-  // #region look
   const { results } = await session.call('labs', getLabs, { patientId: named }); // anybody else's results are dropped: 40903
   screen.show(results);
-  // #endregion
 }
 
 /** The next patient: a new launch at the EHR, the person's confirmation, one commit in this process. */

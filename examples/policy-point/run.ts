@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-import type { RecordedExchange } from '@hmcp/cli/world';
+import type { RecordedExchange, WorldFacts } from '@hmcp/cli/world';
 import { isLaboratory } from '@hmcp/clinic';
 import { META } from '@hmcp/core';
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
@@ -82,15 +82,7 @@ await playInWorld({ extras, record: (exchange) => wire.push(exchange) }, async (
 });
 
 /** The development authorization server picks a patient at every launch; a person's token without one is signed here with its key. */
-async function tokenOfAPerson(
-  {
-    signingKeys,
-    issuer,
-    client,
-    fhirServer,
-  }: { signingKeys: string; issuer: string; client: { clientId: string }; fhirServer: string },
-  audience: string,
-): Promise<string> {
+async function tokenOfAPerson({ signingKeys, issuer, client, fhirServer }: WorldFacts, audience: string): Promise<string> {
   const { keys } = JSON.parse(await readFile(signingKeys, 'utf8')) as { keys: JWK[] };
   const key = keys.find(({ alg }) => alg === 'ES256');
   if (key?.kid === undefined) throw new TypeError('the development keys hold no ES256 key');

@@ -22,7 +22,6 @@ const [decisionPoint] = config.peers;
 if (decisionPoint === undefined) throw new TypeError('the configuration names no decision point');
 const decisionPointUrl = decisionPoint.resource;
 
-// #region policy
 const wardLabs = defineAgent('ward-labs', (env) =>
   createHmcpHandler(laboratory, {
     ...env,
@@ -30,6 +29,5 @@ const wardLabs = defineAgent('ward-labs', (env) =>
     policy: httpAccessPolicy({ url: decisionPointUrl, timeoutMs: 1000 }), // asked where a token names no patient
   }),
 );
-// #endregion
 
 await runParty(() => serveParty(wardLabs, config));

@@ -7,7 +7,6 @@ import { problems } from '../readme/server.js';
 
 const config = JSON.parse(await readFile(process.argv[2] ?? '', 'utf8'));
 
-// #region child
 const { publicUrl, issuer, fhirServer, client, auditFile, pseudonymKey } = config;
 const audit = await openFileAudit({ file: auditFile, by: publicUrl });
 const served = serveStdio(problems, {
@@ -22,4 +21,3 @@ process.stdin.once('end', async () => {
   await served.close(); // the parent has gone, or wants it no more
   await audit.close();
 });
-// #endregion

@@ -18,10 +18,8 @@ await playInWorld({ extras }, async (run) => {
   const resource = run.urlOf('problems');
   const config = join(facts.state, 'config', 'problems.json');
 
-  // #region peer
   const child = { program: process.execPath, args: [program, config] }; // no shell, and none of this process's environment
   const peers: Peer[] = [{ name: 'problems', resource, kind: 'hmcp', command: child }];
-  // #endregion
 
   const desk = await run.desk('stdio-desk', peers);
   await using session = await openSession({ agent: desk, grant: await run.launch(a, 'patient/Condition.rs') });

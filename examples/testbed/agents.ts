@@ -13,6 +13,14 @@ export const listResults = definePatientTool({
   output: Results,
 });
 
+export const readResult = definePatientTool({
+  name: 'read-result',
+  description: 'One result of the patient in context',
+  scope: 'patient/Observation.rs',
+  input: z.object({ id: z.string() }),
+  output: Results,
+});
+
 export const assess = definePatientTool({
   name: 'assess',
   description: 'How many results there are for the patient in context',
@@ -28,6 +36,7 @@ export const labs = defineAgent('labs', (env) =>
     patientTool(server, listResults, async ({ category }, { fhir }) =>
       Results.parse({ results: await fhir.search('Observation', { category }) }),
     );
+    patientTool(server, readResult, async ({ id }, { fhir }) => Results.parse({ results: [await fhir.read('Observation', id)] }));
     return server;
   }, env),
 );
