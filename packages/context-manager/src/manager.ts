@@ -23,6 +23,7 @@ import type { ContextStore } from './store.js';
 import { Switching } from './switching.js';
 import { type Timing, timingOf } from './timing.js';
 import { Traffic } from './traffic.js';
+import { Underway } from './underway.js';
 
 /** What a context manager is made of. There is no member that turns a check off. */
 export interface ContextManagerOptions {
@@ -70,8 +71,8 @@ export interface ContextManager {
   /** What a server's or an authorization server's trust list says of this manager. @param tokenIssuers whose people it names */
   trusted(tokenIssuers: readonly string[]): TrustedManager;
   /**
-   * Ends the requests that wait, and resolves when none is being served and no switch is being drained. The store is the caller's
-   * to close, after this.
+   * Ends the requests that wait, and resolves when none is being served, each with its record, and no switch is being drained.
+   * From its call on requests are answered 503. The store is the caller's to close, after this.
    */
   close(): Promise<void>;
 }
@@ -92,19 +93,14 @@ export async function createContextManager(options: ContextManagerOptions): Prom
   const signer = await createSealSigner({ issuer, trustDomain, key: options.sealKey, now });
   const onFailure = (err: unknown): void => log?.error({ err }, 'a request could not be decided');
   const link = options.participants ?? linkOf(options);
-  const telling = new Set<Promise<void>>();
+  const underway = new Underway();
 
   const sessions = new Sessions({
     store,
     clock,
     timing,
     self: { by: resource },
-    tell: (message) => {
-      const told = tell(message)
-        .catch(onFailure)
-        .finally(() => telling.delete(told));
-      telling.add(told);
-    },
+    tell: (message) => void underway.add(tell(message).catch(onFailure)),
   });
 
   /** What a pushed participant answers counts as if it had called. */
@@ -137,8 +133,9 @@ export async function createContextManager(options: ContextManagerOptions): Prom
   const { tenantKey, pseudonymKey, policy, fhirServers } = options;
   const office = new Office({ resource, sessions, signer, clients, fhirServers, tenantKey, pseudonymKey, policy, clock });
   const attendance = new Attendance(office, { managers: [{ ...self, keys: signer.jwks }], now });
-  const switching = new Switching(office, fhirIdentifiers({ tokens: options.tokens, fetch: options.fetch }), onFailure);
-  const traffic = new Traffic({ office, attendance, switching, audit: store.audit, onFailure });
+  const identifiers = fhirIdentifiers({ tokens: options.tokens, fetch: options.fetch });
+  const switching = new Switching({ office, identifiers, underway, onFailure });
+  const traffic = new Traffic({ office, attendance, switching, audit: store.audit, underway, onFailure });
   await switching.recover(await store.undecided());
 
   const closing = new AbortController();
@@ -156,7 +153,7 @@ export async function createContextManager(options: ContextManagerOptions): Prom
   };
   const path = new URL(resource).pathname;
 
-  async function fetch(request: Request): Promise<Response> {
+  async function serve(request: Request): Promise<Response> {
     const { pathname } = new URL(request.url);
     if (isMetadataPath(request, env)) return serveMetadata(request, env, Object.values(MANAGER_SCOPES).slice(0, 2));
     if (pathname === JWKS_PATH) return serveKeys(request, signer.jwks);
@@ -183,14 +180,15 @@ export async function createContextManager(options: ContextManagerOptions): Prom
   }
 
   return {
-    fetch,
+    async fetch(request) {
+      if (closing.signal.aborted) return new Response(null, { status: 503, headers: { 'Retry-After': '1' } });
+      return underway.add(serve(request));
+    },
     jwksUri,
     trusted,
     async close() {
       closing.abort();
-      await traffic.idle();
-      await switching.idle();
-      await Promise.allSettled(telling);
+      await underway.idle();
       await mcp.close();
       await link?.close();
     },

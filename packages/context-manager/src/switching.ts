@@ -15,6 +15,7 @@ import { type Caller, digest, type Office } from './office.js';
 import { mayEnd, maySwitch } from './rights.js';
 import type { Pending, Session } from './session-row.js';
 import { StoreUnavailable } from './store.js';
+import type { Underway } from './underway.js';
 
 /** How the connection can carry a dialog, and what came back on it. */
 export interface Conversation {
@@ -45,12 +46,19 @@ export class Switching {
   readonly #identifiers: ReadIdentifiers;
   /** Switches that are being drained and committed by this process; nobody's going away stops them. */
   readonly #finishing = new Map<string, Promise<void>>();
+  readonly #underway: Underway;
   readonly #onFailure: (error: unknown) => void;
 
-  constructor(office: Office, identifiers: ReadIdentifiers, onFailure: (error: unknown) => void) {
-    this.#office = office;
-    this.#identifiers = identifiers;
-    this.#onFailure = onFailure;
+  constructor(parts: {
+    readonly office: Office;
+    readonly identifiers: ReadIdentifiers;
+    readonly underway: Underway;
+    readonly onFailure: (error: unknown) => void;
+  }) {
+    this.#office = parts.office;
+    this.#identifiers = parts.identifiers;
+    this.#underway = parts.underway;
+    this.#onFailure = parts.onFailure;
   }
 
   async switch(args: z.output<typeof SwitchArguments>, caller: Caller, conversation: Conversation): Promise<Switched> {
@@ -106,11 +114,6 @@ export class Switching {
         row.pending ? abort(row, { switchId: row.pending.switchId, reason: 'restart' }, at) : { is: 'same', session: row },
       );
     }
-  }
-
-  /** Resolves when no switch is being finished any more. */
-  async idle(): Promise<void> {
-    while (this.#finishing.size > 0) await Promise.allSettled(this.#finishing.values());
   }
 
   /**
@@ -242,9 +245,11 @@ export class Switching {
     const key = `${sid} ${switchId}`;
     const running = this.#finishing.get(key);
     if (running) return running;
-    const finishing = this.#persist(() => this.#drainAndCommit(sid, switchId, caller, authorize))
-      .catch((error: unknown) => this.#onFailure(error))
-      .finally(() => this.#finishing.delete(key));
+    const finishing = this.#underway.add(
+      this.#persist(() => this.#drainAndCommit(sid, switchId, caller, authorize))
+        .catch((error: unknown) => this.#onFailure(error))
+        .finally(() => this.#finishing.delete(key)),
+    );
     this.#finishing.set(key, finishing);
     return finishing;
   }

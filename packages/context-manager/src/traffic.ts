@@ -24,6 +24,7 @@ import type { Caller, Office } from './office.js';
 import { grants } from './rights.js';
 import { StoreUnavailable } from './store.js';
 import type { Conversation, Switched, Switching } from './switching.js';
+import type { Underway } from './underway.js';
 
 /** Arguments that do not have the form of their operation: -32602. */
 export class MalformedArguments extends Error {
@@ -70,26 +71,22 @@ export class Traffic {
   readonly #switching: Switching;
   readonly #audit: AuditSink;
   readonly #onFailure: (error: unknown) => void;
-  /** Requests under way; each ends with its record. */
-  readonly #serving = new Set<Promise<unknown>>();
+  readonly #underway: Underway;
 
   constructor(parts: {
     readonly office: Office;
     readonly attendance: Attendance;
     readonly switching: Switching;
     readonly audit: AuditSink;
+    readonly underway: Underway;
     readonly onFailure: (error: unknown) => void;
   }) {
     this.#office = parts.office;
     this.#attendance = parts.attendance;
     this.#switching = parts.switching;
     this.#audit = parts.audit;
+    this.#underway = parts.underway;
     this.#onFailure = parts.onFailure;
-  }
-
-  /** Resolves when no request is being served. */
-  async idle(): Promise<void> {
-    while (this.#serving.size > 0) await Promise.allSettled(this.#serving);
   }
 
   /** Serves a tool. @throws {HmcpError} a refusal, {@link MalformedArguments} */
@@ -169,9 +166,7 @@ export class Traffic {
     header: string | undefined,
     serve: () => Promise<Answer>,
   ): Promise<TrafficAnswer> {
-    const served = this.#served(asked, caller, header, serve).finally(() => this.#serving.delete(served));
-    this.#serving.add(served);
-    return served;
+    return this.#underway.add(this.#served(asked, caller, header, serve));
   }
 
   async #served(

@@ -1,6 +1,6 @@
-import { createSealVerifier, createTokenVerifier } from '@hmcp/auth';
+import { AuthorityUnavailable, createSealVerifier, createTokenVerifier, type TokenVerifier } from '@hmcp/auth';
 import { MANAGER_METHODS, MANAGER_TOOLS } from '@hmcp/core';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { createContextManager, type MemoryStore, memoryStore } from '../src/index.js';
 import { agent, B_RIGHT, type Claims, FHIR, ISSUER, itself, MANAGER, portal, type World, world } from './support/world.js';
 
@@ -8,9 +8,9 @@ let bed: World;
 let store: MemoryStore;
 afterEach(() => bed.close());
 
-async function start(): Promise<void> {
+async function start(verifier?: TokenVerifier): Promise<void> {
   store = memoryStore();
-  bed = await world({ store });
+  bed = await world({ store, verifier });
 }
 
 /** One raw 2025-era request, without any client in between. */
@@ -52,6 +52,24 @@ describe('the door', () => {
   ])('is shut to a token %s', async (_, claims) => {
     await start();
     expect((await post(call(MANAGER_METHODS.get, { sid: 'x' }), claims)).status).toBe(401);
+  });
+
+  it('that closes records the request it still decides on first, and lets nobody in any more', async () => {
+    let goOut: (error: Error) => void = () => undefined;
+    const verify = vi.fn(() => new Promise<never>((_, reject) => (goOut = reject)));
+    await start({ resource: MANAGER, verify });
+    const asked = post(call(MANAGER_METHODS.get, { sid: 'x' }), portal('A1'));
+    await vi.waitFor(() => expect(verify).toHaveBeenCalledOnce());
+    let recordedAtClose: unknown;
+    const closed = bed.manager.close().then(() => {
+      recordedAtClose = store.records.at(-1);
+    });
+    expect((await post(call('ping'), portal('A1'))).status).toBe(503);
+    expect(store.records).toEqual([]);
+    goOut(new AuthorityUnavailable('keys'));
+    await closed;
+    expect(recordedAtClose).toMatchObject({ event: 'request.refused', code: 503, check: 'token' });
+    expect((await asked).status).toBe(503);
   });
 
   it('takes no batch', async () => {

@@ -1,4 +1,4 @@
-import { createTokenVerifier, ExchangeRefused, type TokenExchanger } from '@hmcp/auth';
+import { createTokenVerifier, ExchangeRefused, type TokenExchanger, type TokenVerifier } from '@hmcp/auth';
 import { MANAGER_METHODS, MANAGER_TOOLS, SessionFacts, SwitchResult } from '@hmcp/core';
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
 import { exportJWK, generateKeyPair, type JWK, SignJWT } from 'jose';
@@ -100,7 +100,9 @@ export const CLIENTS: readonly ManagedClient[] = [
 ];
 
 /** A manager in process: tokens of one issuer, a FHIR server of three people, a hand-moved clock. */
-export async function world(options: { store?: ContextStore; link?: ParticipantLink } = {}): Promise<World> {
+export async function world(
+  options: { store?: ContextStore; link?: ParticipantLink; verifier?: TokenVerifier | undefined } = {},
+): Promise<World> {
   const clock = handClock();
   const [as, seal] = await Promise.all([key('as'), key('seal')]);
   const store = options.store ?? memoryStore();
@@ -118,11 +120,13 @@ export async function world(options: { store?: ContextStore; link?: ParticipantL
     trustDomain: TRUST_DOMAIN,
     authorizationServers: [ISSUER],
     fhirServers: [FHIR],
-    verifier: createTokenVerifier({
-      resource: MANAGER,
-      issuers: [{ issuer: ISSUER, fhirServer: FHIR, jwks: { keys: [as.publicJwk] } }],
-      now: clock.now,
-    }),
+    verifier:
+      options.verifier ??
+      createTokenVerifier({
+        resource: MANAGER,
+        issuers: [{ issuer: ISSUER, fhirServer: FHIR, jwks: { keys: [as.publicJwk] } }],
+        now: clock.now,
+      }),
     store,
     sealKey: seal.jwk,
     tenantKey: 'tenant-key-of-tests',
