@@ -6,6 +6,9 @@ import type { JsonRpcMessage } from './instrument.js';
 /** Milliseconds a peer has to end its stream after the answer, so that the connection can be used again; then it is cut. */
 const END_MS = 5000;
 
+/** Events that may wait for a client that does not read; the peer's stream is read no further meanwhile. */
+const MOST_WAITING = 64;
+
 /** A peer answered a POST by an HTTP status alone, or with the text beside it. */
 export class PeerStatus extends Error {
   readonly status: number;
@@ -33,6 +36,7 @@ export class FetchReply {
   #reject: (error: unknown) => void = () => undefined;
   #headers = new Headers();
   #stream: ReadableStreamDefaultController<Uint8Array> | undefined;
+  #readOn: () => void = () => undefined;
   #over = false;
 
   /** @param gone is called when the client stops reading */
@@ -74,8 +78,10 @@ export class FetchReply {
       this.#open();
       const events = eventData(response.body);
       try {
-        for (let event = await events.next(); !event.done; event = await events.next())
+        for (let event = await events.next(); !event.done; event = await events.next()) {
           if (isAnswer(JSON.parse(event.value))) return this.#letEnd(events);
+          await this.#room();
+        }
       } catch (error) {
         await events.return(undefined);
         throw error;
@@ -115,15 +121,18 @@ export class FetchReply {
   /** The peer answers with a stream, so the client gets one. */
   #open(): void {
     if (this.#over) return;
-    const body = new ReadableStream<Uint8Array>({
+    const source: UnderlyingDefaultSource<Uint8Array> = {
       start: (controller) => {
         this.#stream = controller;
       },
+      pull: () => this.#readOn(),
       cancel: () => {
         this.#over = true;
+        this.#readOn();
         this.#gone();
       },
-    });
+    };
+    const body = new ReadableStream(source, { highWaterMark: MOST_WAITING });
     this.#headers.set('content-type', 'text/event-stream');
     this.#respond(new Response(body, { headers: this.#headers }));
   }
@@ -133,6 +142,15 @@ export class FetchReply {
     this.#over = true;
     if (this.#stream === undefined) respond();
     else end(this.#stream);
+    this.#readOn();
+  }
+
+  /** Waits until the client has read enough of what it was handed, or reads no more at all. */
+  async #room(): Promise<void> {
+    if (this.#over || (this.#stream?.desiredSize ?? 1) > 0) return;
+    await new Promise<void>((resolve) => {
+      this.#readOn = resolve;
+    });
   }
 
   #letEnd(events: AsyncGenerator<string>): void {

@@ -1,0 +1,57 @@
+import { expect, test, vi } from 'vitest';
+import { FetchReply } from '../src/fetch-reply.js';
+
+const ANSWER = { jsonrpc: '2.0', id: 1, result: {} } as const;
+const told = (n: number) => ({ jsonrpc: '2.0', method: 'notifications/message', params: { level: 'info', data: n } });
+
+/** A peer that tells `most` things and then answers; it says how many it was asked for. */
+function talkative(most: number) {
+  let sent = 0;
+  const body = new ReadableStream<Uint8Array>(
+    {
+      pull(controller) {
+        sent += 1;
+        const message = sent <= most ? told(sent) : ANSWER;
+        controller.enqueue(new TextEncoder().encode(`data: ${JSON.stringify(message)}\n\n`));
+        if (message === ANSWER) controller.close();
+      },
+    },
+    { highWaterMark: 0 },
+  );
+  return { response: new Response(body, { headers: { 'content-type': 'text/event-stream' } }), sent: () => sent };
+}
+
+/** Long enough for everything that goes on by itself. */
+const settled = async (): Promise<void> => {
+  for (let i = 0; i < 50; i++) await new Promise((resolve) => setImmediate(resolve));
+};
+
+test('a client that does not read makes its peer wait, and loses nothing when it reads', async () => {
+  const peer = talkative(1000);
+  const reply = new FetchReply(1, () => undefined);
+  const taken = reply.take(peer.response, reply.deliver);
+  const response = await reply.response;
+  await settled();
+  expect(peer.sent()).toBeLessThan(100);
+  const events = (await response.text()).split('\n\n').filter(Boolean);
+  await taken;
+  expect(events).toHaveLength(1001);
+  expect(events.at(-1)).toContain('"result":{}');
+});
+
+test.each([
+  ['the client cancels', (_: FetchReply, response: Response) => response.body?.cancel()],
+  ['the request is given up', (reply: FetchReply) => reply.abort(new Error('the session went on'))],
+  ['the client leaves', (reply: FetchReply) => reply.leave()],
+])('a peer that waits is read on once %s', async (_, end) => {
+  const peer = talkative(100);
+  const gone = vi.fn();
+  const reply = new FetchReply(1, gone);
+  const taken = reply.take(peer.response, reply.deliver);
+  const response = await reply.response;
+  await settled();
+  expect(peer.sent()).toBeLessThan(100);
+  await end(reply, response);
+  await taken;
+  expect(peer.sent()).toBe(101);
+});
