@@ -6,7 +6,8 @@ const ENDPOINTS = ['authorization_endpoint', 'token_endpoint', 'jwks_uri', 'revo
 
 /** What this project reads of authorization server metadata (RFC 8414, OpenID discovery, SMART configuration); other members are kept. */
 export const AuthorizationServerMetadata = z.looseObject({
-  issuer: z.string(),
+  /** Absent in the SMART configuration of a server that signs nobody in by OpenID Connect. */
+  issuer: z.string().optional(),
   authorization_endpoint: z.string().optional(),
   token_endpoint: z.string().optional(),
   jwks_uri: z.string().optional(),
@@ -35,7 +36,7 @@ export class DiscoveryError extends Error {
 /**
  * Reads the metadata of an authorization server, by its pinned issuer or by a FHIR server that uses it.
  * By issuer: the document's `issuer` is the very same string. By FHIR server (`smart-configuration`): relative endpoints are resolved
- * against the base, and where the issuer it names publishes metadata of its own, the endpoints must be the same there,
+ * against the base, and where it names an issuer that publishes metadata of its own, the endpoints must be the same there,
  * so that a FHIR server cannot pass off its own token endpoint under another's name.
  * @throws {DiscoveryError} the document is missing, malformed, of another issuer, or names an insecure URL
  * @throws {TypeError} when `issuer` or `fhirServer` is not a secure URL
@@ -51,6 +52,7 @@ export async function discover(
   const answer = await getJson(`${where.fhirServer.replace(/\/+$/, '')}/.well-known/smart-configuration`, network);
   if (answer.status !== 200) throw new DiscoveryError('not_found');
   const metadata = read(answer, base);
+  if (metadata.issuer === undefined) return metadata;
   const published = await discoverIssuer(metadata.issuer, network).catch((error: unknown) => {
     if (error instanceof DiscoveryError && error.fault === 'not_found') return undefined;
     if (error instanceof TypeError) throw new DiscoveryError('insecure_url');
@@ -70,6 +72,7 @@ async function discoverIssuer(issuer: string, network: AuthorityNetwork): Promis
     if (answer.status >= 400) continue;
     if (answer.status !== 200) throw new DiscoveryError('malformed');
     const metadata = read(answer);
+    if (metadata.issuer === undefined) throw new DiscoveryError('malformed');
     if (metadata.issuer !== issuer) throw new DiscoveryError('issuer_mismatch');
     return metadata;
   }

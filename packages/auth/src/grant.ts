@@ -59,6 +59,7 @@ export interface Grant {
   readonly subject?: string | undefined;
   readonly refreshToken?: string | undefined;
   readonly fhirServer: string;
+  /** Of the authorization server; where that names none, as SMART has it without OpenID Connect, the FHIR base stands for it. */
   readonly issuer: string;
   readonly clientId: string;
   /** Revokes the refresh token (or, without one, the access token) where the server offers it, and ends refreshing. @throws {AuthorityUnavailable} */
@@ -71,9 +72,12 @@ export interface Grant {
 export interface GrantSource {
   readonly fhirServer: string;
   readonly clientId: string;
-  readonly issuer: string;
+  /** As the server names itself. */
+  readonly issuer: string | undefined;
   readonly requested: string;
   readonly nonce: string | undefined;
+  /** Life of a token whose answer does not say. */
+  readonly assumedSeconds: number;
   readonly keys: KeySet;
   readonly now: () => number;
   askToken(form: Readonly<Record<string, string>>): Promise<AuthorityAnswer>;
@@ -84,7 +88,7 @@ const text = z.string().min(1);
 const TokenAnswer = z.object({
   access_token: text,
   token_type: z.string().regex(/^bearer$/i),
-  expires_in: z.number().positive(),
+  expires_in: z.number().positive().optional(),
   scope: z.string().optional(),
   refresh_token: text.optional(),
   id_token: text.optional(),
@@ -131,8 +135,10 @@ export function createGrants(source: GrantSource): {
 
   const signedIn = async (answer: TokenAnswer, nonce: string | undefined): Promise<SignedIn | undefined> => {
     if (answer.id_token === undefined) return undefined;
+    const { issuer } = source;
+    if (issuer === undefined) return abandon(answer, 'invalid_id_token');
     try {
-      return await verifyIdToken(answer.id_token, { ...source, nonce });
+      return await verifyIdToken(answer.id_token, { ...source, issuer, nonce });
     } catch (error) {
       if (error instanceof AuthorityUnavailable) throw error;
       return abandon(answer, 'invalid_id_token');
@@ -144,7 +150,7 @@ export function createGrants(source: GrantSource): {
     refreshToken = answer.refresh_token ?? refreshToken;
     const grant: Grant = {
       accessToken: answer.access_token,
-      expiresAt: askedAt + Math.floor(answer.expires_in),
+      expiresAt: askedAt + Math.floor(answer.expires_in ?? source.assumedSeconds),
       scope,
       missing: missingScopes(source.requested, scope),
       patient: answer.patient,
@@ -154,7 +160,7 @@ export function createGrants(source: GrantSource): {
       subject: person?.subject,
       refreshToken,
       fhirServer: source.fhirServer,
-      issuer: source.issuer,
+      issuer: source.issuer ?? source.fhirServer,
       clientId: source.clientId,
       revoke: () => revoke(answer.access_token),
       refresh: () => {

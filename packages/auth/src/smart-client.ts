@@ -16,6 +16,8 @@ export interface SmartClientOptions {
   readonly redirectUri: string;
   /** Private JWK with `kid`: a confidential client (`private_key_jwt`); a public one without. */
   readonly privateKey?: JWK | undefined;
+  /** Seconds that a token is used whose answer leaves out `expires_in`, which SMART only recommends. @default 300 */
+  readonly assumedSeconds?: number | undefined;
   readonly fetch?: Fetch | undefined;
   /** Milliseconds since the epoch. @default Date.now */
   readonly now?: (() => number) | undefined;
@@ -58,7 +60,9 @@ export function smartClient(options: SmartClientOptions): SmartClient {
   if (!URL.canParse(options.redirectUri) || options.redirectUri.includes('#')) {
     throw new TypeError('"redirectUri" must be an absolute URL without fragment');
   }
-  const { fhirServer, clientId, redirectUri, privateKey } = options;
+  const { fhirServer, clientId, redirectUri, privateKey, assumedSeconds = 300 } = options;
+  if (!Number.isInteger(assumedSeconds) || assumedSeconds < 1)
+    throw new TypeError('"assumedSeconds" must be a whole number above 0');
   if (privateKey !== undefined) checkClientKey(privateKey, 'privateKey');
   const now = options.now ?? Date.now;
   const random = options.random ?? secureRandom;
@@ -101,7 +105,7 @@ export function smartClient(options: SmartClientOptions): SmartClient {
         ? Promise.resolve({ client_id: clientId })
         : clientAssertion({ clientId, privateKey }, server.tokenEndpoint, { now, random });
     const grants = createGrants({
-      ...{ fhirServer, clientId, requested: scope, nonce, now },
+      ...{ fhirServer, clientId, requested: scope, nonce, assumedSeconds, now },
       ...{ issuer: server.metadata.issuer, keys: server.keys },
       askToken: async (form) => {
         const body = new URLSearchParams({ ...form, ...(await authenticate()) });

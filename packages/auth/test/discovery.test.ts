@@ -125,12 +125,21 @@ describe('by FHIR server', () => {
     await honest.close();
   });
 
-  it('refuses an issuer that calls itself something else, and a missing or insecure one', async () => {
+  it('takes a server that names no issuer, as SMART asks of one without OpenID Connect, at its own word', async () => {
+    smart({ issuer: undefined });
+    http.on(METADATA, () => ({ issuer: 'https://other.example', token_endpoint: 'https://other.example/token' }));
+    const metadata = await discover({ fhirServer: `${http.url}/r4` });
+    expect(metadata).toEqual({ token_endpoint: `${http.url}/token`, authorization_endpoint: `${http.url}/auth` });
+  });
+
+  it('refuses an issuer that calls itself something else, and one that is insecure or no text', async () => {
     smart();
     http.on(METADATA, () => ({ issuer: 'https://other.example' }));
     expect(await faultOf(discover({ fhirServer: `${http.url}/r4` }))).toBe('issuer_mismatch');
-    smart({ issuer: undefined });
-    expect(await faultOf(discover({ fhirServer: `${http.url}/r4` }))).toBe('malformed');
+    for (const issuer of [null, 7, ['a']]) {
+      smart({ issuer });
+      expect(await faultOf(discover({ fhirServer: `${http.url}/r4` }))).toBe('malformed');
+    }
     smart({ issuer: 'http://as.example' });
     expect(await faultOf(discover({ fhirServer: `${http.url}/r4` }))).toBe('insecure_url');
   });

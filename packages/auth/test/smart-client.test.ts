@@ -235,7 +235,8 @@ describe('grant', () => {
     ['a refusal in words', { error: 'Patient A1!' }, 401, 'token_refused'],
     ['another token type', { token_type: 'mac' }, 200, 'invalid_answer'],
     ['no token', { access_token: undefined }, 200, 'invalid_answer'],
-    ['no life', { expires_in: undefined }, 200, 'invalid_answer'],
+    ['a life that is over', { expires_in: 0 }, 200, 'invalid_answer'],
+    ['a life that is no number', { expires_in: '300' }, 200, 'invalid_answer'],
     ['an encounter that is none', { encounter: 'Encounter/E9' }, 200, 'invalid_answer'],
   ])('is not made from %s', async (_, body, status, code) => {
     answer(body, status);
@@ -244,9 +245,51 @@ describe('grant', () => {
     await expect(failed).rejects.not.toThrow('A1');
   });
 
+  it('is used for 300 seconds, or as long as the client is told, where the server does not say for how long', async () => {
+    answer({ expires_in: undefined });
+    await expect(launch()).resolves.toMatchObject({ expiresAt: T0 + 300 });
+    const portal = client({ assumedSeconds: 900 });
+    const grant = await portal.authorize({ launch: 'patient', scope: SCOPE, open: open() });
+    expect(grant.expiresAt).toBe(T0 + 900);
+    await expect(grant.refresh()).resolves.toMatchObject({ expiresAt: T0 + 900 });
+  });
+
   it('is unavailable when the token endpoint is', async () => {
     answer({}, 503);
     await expect(launch()).rejects.toBeInstanceOf(AuthorityUnavailable);
+  });
+});
+
+describe('a server without OpenID Connect, which names no issuer', () => {
+  const scope = 'patient/Observation.rs';
+  beforeEach(() => {
+    issuer.on('/r4/.well-known/smart-configuration', () => ({ ...issuer.metadata, issuer: undefined }));
+    issuer.metadata.authorization_response_iss_parameter_supported = undefined;
+    answer({ id_token: undefined, scope });
+  });
+
+  it('is launched at; nobody is said to have signed in', async () => {
+    const grant = await launch({ scope }, { iss: undefined });
+    expect(grant).toMatchObject({ patient: 'A1', issuer: fhirServer, subject: undefined, fhirUser: undefined, missing: [] });
+    await expect(grant.refresh()).resolves.toMatchObject({ patient: 'A1' });
+  });
+
+  it('cannot be told from another one by its callback', async () => {
+    expect(await codeOf(launch({ scope }))).toBe('issuer_mismatch');
+  });
+
+  it.each([
+    ['was signed by a key it publishes', () => idToken()],
+    ['names no issuer either', () => idToken({ iss: undefined })],
+  ])('is not believed about who signed in, though the ID token %s', async (_, token) => {
+    answer({ id_token: await token(), scope });
+    expect(await codeOf(launch({ scope }, { iss: undefined }))).toBe('invalid_id_token');
+    expect(revoked).toEqual(['rt1']);
+  });
+
+  it('that grants openid without an ID token is refused', async () => {
+    answer({ id_token: undefined, scope: `openid ${scope}` });
+    expect(await codeOf(launch({ scope: `openid ${scope}` }, { iss: undefined }))).toBe('invalid_id_token');
   });
 });
 
@@ -376,6 +419,8 @@ describe('configuration', () => {
   it.each([
     ['fhirServer', { fhirServer: 'http://fhir.example/r4' }],
     ['clientId', { clientId: '' }],
+    ['assumedSeconds', { assumedSeconds: 0 }],
+    ['assumedSeconds', { assumedSeconds: Number.POSITIVE_INFINITY }],
     ['redirectUri', { redirectUri: '/callback' }],
     ['redirectUri', { redirectUri: 'https://portal.example/#x' }],
     ['privateKey', { privateKey: { kty: 'EC', crv: 'P-384', kid: 'x' } }],
