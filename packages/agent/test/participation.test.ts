@@ -348,6 +348,18 @@ describe('permits', () => {
     expect((await refusalOf(permits.permit(effect, await who()))).code).toBe(code);
   });
 
+  test('are refused to an agent that the session does not name by the manager, about this intent: joining as well changes nothing', async () => {
+    const left = bed.another({ clientId: 'orders', resource: 'https://orders.example/mcp' }).agent;
+    const other = await bed.open(BO, { participants: [] });
+    const who = await bearer(other);
+    const alone = await refusalOf(permitAuthority({ agent: left }).permit(effect, who));
+    const joining = await refusalOf(
+      permitAuthority({ agent: orders, participation: take({ delivery: 'push' }) }).permit(effect, who),
+    );
+    expect(alone.data).toEqual({ by: MANAGER, hop: 2, check: 'session', retry: 'never', intent: who.intent.id });
+    expect(joining.data).toEqual(alone.data);
+  });
+
   test('are refused to an agent that did not join, and while a switch is decided: 40301, 42301', async () => {
     const who = await bearer();
     expect(await refusalOf(permitAuthority({ agent: orders }).permit(effect, who))).toMatchObject({ code: 40301 });
