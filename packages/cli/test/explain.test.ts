@@ -231,7 +231,7 @@ describe('hmcp explain INTENT', () => {
     } as const;
     await writeLog(state, 'old-labs', [[5, withheld]]);
     const { stdout } = await type(['explain', INTENT, '--state', state]);
-    expect(stdout).toContain('· ' + reason);
+    expect(stdout).toContain(`· ${reason}`);
     expect(stdout).toMatch(said);
   });
 

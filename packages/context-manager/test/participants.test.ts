@@ -271,10 +271,10 @@ describe('permits', () => {
     await expect(labs.method(MANAGER_METHODS.permit, ask(seal))).rejects.toMatchObject({
       data: { check: 'session', intent: 'i1' },
     });
-    expect(bed.store.records.at(-1)).toMatchObject({ event: 'request.refused', code: 40301, intent: 'i1' });
+    expect(store.records.at(-1)).toMatchObject({ event: 'request.refused', code: 40301, intent: 'i1' });
     for (const intent of [{ id: 'Ann Archer', epoch: 1 }, 'i1', null, { id: 'i1' }]) {
       await expect(labs.method(MANAGER_METHODS.permit, ask(seal, { intent }))).rejects.toMatchObject({ code: -32602 });
-      expect(bed.store.records.at(-1)?.intent).toBeUndefined();
+      expect(store.records.at(-1)?.intent).toBeUndefined();
     }
   });
 

@@ -216,7 +216,9 @@ describe('what is refused for its token, before the FHIR server is asked', () =>
       () => [200, observation(ANN)],
       (fhir) => fhir.read('Condition', 'c-1'),
     );
-    expect((await c.call()).error).toMatchObject({ code: 40302, data: { check: 'scope' } });
+    const token = c.issuer.issue(ANN, { fhirServer: c.base(), scope: 'patient/Observation.rs' });
+    expect((await c.call(token)).error).toMatchObject({ code: 40302, data: { check: 'scope' } });
+    expect(c.exchanges).toEqual([]);
     expect(c.asked).toEqual([]);
   });
 });
