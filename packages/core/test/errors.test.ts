@@ -36,7 +36,7 @@ describe('the table of refusals', () => {
     ['header', '`X-HMCP-Patient` names another patient', 'leave the header out'],
     ['equality', 'token and envelope do not name the same patient', 'send the envelope'],
     ['seal', 'the seal is not valid here', 'get a seal'],
-    ['result', 'nothing of it was released', 'its audit says which: a row of somebody else'],
+    ['result', 'nothing of it was released', 'its audit says which: for a row of somebody else'],
   ] as const)('40903 of check %s says what named another patient, and its own mend', (check, says, mend) => {
     const text = explain(new HmcpError(40903, { by: LABS, hop: 2, check }));
     expect(text).toContain(says);
@@ -59,7 +59,7 @@ describe('the table of refusals', () => {
       40903,
       'result',
       'could not be shown to be',
-      'its audit says which: a row of somebody else, then have that server looked at; or a part that nobody can check, then declare `output`',
+      'its audit says which: for a row of somebody else have that server looked at; for a part that nobody can check declare `output`',
     ],
   ] as const)('%i of check "%s" has one cause and its own mend', (code, check, says, mend) => {
     const text = explain(new HmcpError(code, { by: LABS, hop: 2, check }));
