@@ -162,7 +162,7 @@ const UNCHECKABLE = 'a part of the result cannot be verified';
 function tellCause(code: number, check: string | undefined, reason: string | undefined): string {
   if (code !== 40903 || check !== 'result' || reason === undefined) return '';
   const mend = reason.startsWith(UNCHECKABLE)
-    ? 'No row of somebody else was found. Mend: declare `output` for the tool in `operations` (the `outputSchema` of a v1 tool does not count), or leave that part out'
+    ? 'No row of somebody else was found. Mend: let the tool answer `structuredContent` and declare `output` for it in `operations` (the `outputSchema` of a v1 tool does not count), or leave that part out'
     : 'Mend: look at what that server answers';
   return `Its audit says: ${plainText(reason)}. ${mend}.\n`;
 }

@@ -215,7 +215,7 @@ describe('hmcp explain INTENT', () => {
   test.each([
     [
       'a part of the result cannot be verified: text of content',
-      /No row of somebody else was found\. Mend: declare `output` for the tool/,
+      /No row of somebody else was found\. Mend: let the tool answer `structuredContent` and declare `output`/,
     ],
     ['another patient', /Its audit says: another patient\. Mend: look at what that server answers/],
   ])('says of a withheld result which of two causes it was: %s', async (reason, said) => {

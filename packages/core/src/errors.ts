@@ -202,7 +202,7 @@ export const BY_CHECK: Readonly<Partial<Record<HmcpErrorCode, Readonly<Partial<R
     seal: { says: 'the seal is not valid here', mend: 'get a seal from a context manager this server trusts' },
     result: {
       says: 'the result is not, or could not be shown to be, of the patient in context alone; nothing of it was released',
-      mend: 'its audit says which: for a row of somebody else have that server looked at; for a part that nobody can check declare `output` (the `outputSchema` of a v1 tool does not count), or leave it out',
+      mend: 'its audit says which: for a row of somebody else have that server looked at; for a part that nobody can check let the tool answer `structuredContent` and declare `output` for it (the `outputSchema` of a v1 tool does not count), or leave it out',
     },
   },
   42801: {

@@ -59,7 +59,7 @@ describe('the table of refusals', () => {
       40903,
       'result',
       'could not be shown to be',
-      'its audit says which: for a row of somebody else have that server looked at; for a part that nobody can check declare `output`',
+      'its audit says which: for a row of somebody else have that server looked at; for a part that nobody can check let the tool answer `structuredContent` and declare `output`',
     ],
   ] as const)('%i of check "%s" has one cause and its own mend', (code, check, says, mend) => {
     const text = explain(new HmcpError(code, { by: LABS, hop: 2, check }));

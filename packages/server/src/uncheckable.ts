@@ -7,6 +7,7 @@ import { examineResult } from './result.js';
 type Part =
   | 'structuredContent, for which no `output` is declared'
   | 'structuredContent, which has members that `output` does not name'
+  | 'text of content, without structuredContent that `output` could describe'
   | 'text of content that is not the JSON of structuredContent'
   | 'content that is no text'
   | 'contents'
@@ -37,11 +38,9 @@ export function uncheckable({ method, operation }: Pick<Inbound, 'method' | 'ope
   }
   for (const [key, value] of Object.entries(result)) {
     if (key === 'structuredContent') continue;
-    // A list is looked at item by item; each beside the member that a text may repeat.
-    for (const item of Array.isArray(value) ? value : [value]) {
-      const alone = { ...structured, [key]: Array.isArray(value) ? [item] : item };
-      if (count(alone) > own) parts.add(nameOf(key, item));
-    }
+    // Beside that member, for a text may repeat it.
+    for (const [part, said] of partsOf(key, value, structuredContent !== undefined))
+      if (count({ ...structured, [key]: said }) > own) parts.add(part);
   }
   if (parts.size === 0) parts.add('another member');
   return `${UNCHECKABLE}: ${[...parts].join('; ')}` as const;
@@ -50,10 +49,16 @@ export function uncheckable({ method, operation }: Pick<Inbound, 'method' | 'ope
 /** How the reason of such a record begins. */
 const UNCHECKABLE = 'a part of the result cannot be verified';
 
-function nameOf(key: string, item: unknown): Part {
-  if (key === 'contents' || key === 'messages') return key;
-  if (key !== 'content') return 'another member';
-  return isJsonObject(item) && item.type === 'text'
+/** A member by the parts it may hold: content is text, and what is none. */
+function partsOf(key: string, value: unknown, hasJson: boolean): readonly (readonly [Part, unknown])[] {
+  if (key === 'contents' || key === 'messages') return [[key, value]];
+  if (key !== 'content' || !Array.isArray(value)) return [['another member', value]];
+  const isText = (item: unknown): boolean => isJsonObject(item) && item.type === 'text';
+  const text = hasJson
     ? 'text of content that is not the JSON of structuredContent'
-    : 'content that is no text';
+    : 'text of content, without structuredContent that `output` could describe';
+  return [
+    [text, value.filter(isText)],
+    ['content that is no text', value.filter((item) => !isText(item))],
+  ];
 }

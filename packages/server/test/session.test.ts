@@ -420,6 +420,7 @@ describe('an effect without a session', () => {
     expect(explain(answer.error)).toContain('Mend: open the session with `manager`');
     expect(w.ran).toEqual([]);
     expect(w.audit.last).toMatchObject({ event: 'request.refused', code: 42802, check: 'seal' });
+    expect(w.audit.last).not.toHaveProperty('compared');
   });
 
   test('is allowed by token and policy where none is, and says so', async () => {
