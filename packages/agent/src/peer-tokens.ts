@@ -109,6 +109,8 @@ export function peerTokens(options: { tokens: TokenExchanger; now: () => number;
   return {
     async tokenFor(scope, peer, needed, lifeSeconds, session) {
       scope.assertOpen();
+      // No scope and no longer life would help.
+      if (tokens === noTokenExchange) throw refusal(scope, 40302, 'exchange', 'the authorization server exchanges no tokens');
       const authority = authorityOf(scope);
       if (authority !== undefined && authority.expiresAt - now() / 1000 < lifeSeconds) {
         throw refusal(scope, 40302, 'token', 'the token of this request ends before the call could');
