@@ -126,7 +126,9 @@ export function readUpTo(request: IncomingMessage, most: number): Promise<Buffer
     request.once('end', () => resolve(Buffer.concat(chunks)));
     const endedEarly = (): void => reject(new Unreadable());
     request.once('error', endedEarly);
-    request.once('close', endedEarly);
+    request.once('close', () => {
+      if (!request.readableEnded) endedEarly();
+    });
     if (request.readableEnded) reject(new Error('the body was read by somebody else'));
     else if (request.destroyed) endedEarly();
   });
