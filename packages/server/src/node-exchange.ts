@@ -145,10 +145,11 @@ export async function writeWhole(said: Response, response: ServerResponse): Prom
   response.end(body);
 }
 
-/** Cookies stand one in a line: they cannot be put together. */
+/** Cookies stand one in a line: they cannot be put together. How the body travels on this connection is Node's to say. */
 function headersOf({ headers }: Response): OutgoingHttpHeaders {
   const cookies = headers.getSetCookie();
-  return { ...Object.fromEntries(headers), ...(cookies.length > 1 ? { 'set-cookie': cookies } : {}) };
+  const { 'transfer-encoding': _, ...others } = Object.fromEntries(headers);
+  return { ...others, ...(cookies.length > 1 ? { 'set-cookie': cookies } : {}) };
 }
 
 /** Writes an answer as it comes; the handler is told when its reader has gone. */

@@ -119,6 +119,14 @@ test.each(['text/plain', 'text/event-stream'])('every cookie of an answer of %s 
   expect(text.toLowerCase().match(/set-cookie: .=./g)).toEqual(['set-cookie: a=1', 'set-cookie: b=2']);
 });
 
+test('an answer that was fetched elsewhere is framed once, whatever framed it there', async () => {
+  const fetched = () => new Response('hello', { headers: { 'transfer-encoding': 'chunked', 'content-length': '99' } });
+  const port = await listening(createServer(nodeListener({ fetch: async () => fetched() })));
+  const text = await said(port, 'GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n');
+  expect(text.toLowerCase()).not.toContain('transfer-encoding');
+  expect(text).toMatch(/content-length: 5\r\n[^]*\r\n\r\nhello$/);
+});
+
 test('a caller that goes away ends its request, though nobody holds the request any more', async () => {
   setFlagsFromString('--expose-gc');
   const collect = runInNewContext('gc') as () => void;
