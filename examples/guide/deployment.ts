@@ -19,7 +19,7 @@ export const env: AgentEnv = {
   managers, // whose seals are believed
   tokens,
   audit,
-  pseudonymKey, // the audit names people and patients by keyed hashes
+  pseudonymKey, // the audit names patients by keyed hashes
   log: createLogger({ name, level: 'warn' }), // fixed sentences on standard error
 };
 
