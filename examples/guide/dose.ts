@@ -18,8 +18,10 @@ const grant = await smart.authorize({ launch: 'patient', scope, open: openBrowse
 const visit = await openSession({ agent: desk, grant, manager, participants: ['doses'] });
 
 const morning = { dose: 'morning-1', drug: 'Amoxicillin' };
-console.log(await visit.call('doses', recordDose, morning));
-console.log(await visit.call('doses', recordDose, morning)); // the answer got lost, say: it runs again
+await visit.act(async (signal) => {
+  console.log(await visit.call('doses', recordDose, morning, { signal }));
+  console.log(await visit.call('doses', recordDose, morning, { signal })); // again, for the same act: the first answer got lost, say
+});
 
 await visit.close();
 await grant.revoke();

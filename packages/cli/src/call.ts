@@ -21,7 +21,7 @@ const HELP = `hmcp call AGENT TOOL [ARGUMENTS] [--state DIR] [--account NAME] [-
 Makes one call in a running "hmcp dev" world, as a person would: signs in, picks a patient, exchanges the token for the agent,
 calls the tool in that patient's context, checks the answer, and prints it: JSON, or the text of a tool that answers with text.
 
-  AGENT         one that listens; a --child of "hmcp dev" is reached only by the program that starts it
+  AGENT         one that listens; a child agent of "hmcp dev" is reached only by the program that starts it
   ARGUMENTS     a JSON object (default {})
   --state DIR   the state folder of the world (default: HMCP_STATE, else .hmcp)
   --account     who signs in (default: the first account)
