@@ -1,3 +1,11 @@
+/** As it was before a test put timers of its own in place of the real ones: a testbed goes on under `vi.useFakeTimers`. */
+const { setImmediate } = globalThis;
+
+/** The event loop has turned once. */
+export function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
 /** Looks at nothing happening, in a row, before it is believed. */
 const ROUNDS = 1000;
 
@@ -23,7 +31,7 @@ export class Stillness {
     work.then(done, done);
     for (let still = 0; !over && still < ROUNDS; ) {
       const before = this.#happened;
-      await new Promise((resolve) => setImmediate(resolve));
+      await turn();
       await crypto.subtle.digest('SHA-256', new Uint8Array(1));
       still = this.#happened === before ? still + 1 : 0;
     }
