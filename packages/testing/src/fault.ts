@@ -24,6 +24,26 @@ export type Fault =
   | 'crash'
   | { readonly delayMs: number };
 
+const NAMED: readonly Fault[] = [
+  'request lost',
+  'answer lost',
+  'sent twice',
+  'overtaken',
+  'context lost',
+  'stale answer',
+  'crash',
+];
+
+/** @throws {TypeError} for what is no fault: a test without a fault that thinks it has one would prove nothing */
+export function checkFault(fault: Fault): void {
+  if (NAMED.includes(fault)) return;
+  const delayMs = typeof fault === 'object' && fault !== null ? fault.delayMs : undefined;
+  if (delayMs === undefined)
+    throw new TypeError(`a fault is ${NAMED.map((one) => `"${one}"`).join(', ')} or { delayMs }; this is none of them`);
+  if (!(Number.isFinite(delayMs) && delayMs >= 0))
+    throw new TypeError('"delayMs" must be a number of milliseconds, and must not be negative');
+}
+
 /** An answer as it was on the wire. */
 export interface WireCopy {
   readonly status: number;

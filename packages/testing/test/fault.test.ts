@@ -296,9 +296,20 @@ describe('a fault', () => {
   it.each<[string, Fault, string]>([
     ['a delay that is negative', { delayMs: -1 }, 'must not be negative'],
     ['a delay that is no number', { delayMs: Number.NaN }, 'must not be negative'],
+    ['a delay without an end', { delayMs: Number.POSITIVE_INFINITY }, 'must be a number of milliseconds'],
+    ['a delay in words', { delayMs: '5' as never }, 'must be a number of milliseconds'],
+    ['one of another name', 'lost' as never, 'a fault is "request lost", "answer lost"'],
+    ['nothing', undefined as never, 'this is none of them'],
+    ['null', null as never, 'this is none of them'],
+    ['an empty object', {} as never, 'this is none of them'],
   ])('is not %s', async (_, fault, expected) => {
     await using bed = await createTestbed({ agents: [labs], people: [ann], interleave: false });
     expect(() => bed.fault('labs', listResults, fault)).toThrow(expected);
+  });
+
+  it('cannot take an envelope from a request to the FHIR server, which has none', async () => {
+    await using bed = await createTestbed({ agents: [labs], people: [ann], interleave: false });
+    expect(() => bed.fault('fhir', { name: 'GET Observation' }, 'context lost')).toThrow('no envelope to lose');
   });
 
   it('is asked of agents of the testbed only', async () => {

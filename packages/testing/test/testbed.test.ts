@@ -200,6 +200,17 @@ describe('a testbed', () => {
     expect(() => bed.hold('triage', assess)).toThrow('no agent "triage"');
     expect(() => bed.verifyAudit('triage')).toThrow('no party "triage"');
     expect(() => bed.clock.advance(-1)).toThrow('forward');
+    expect(() => bed.clock.advance(Number.POSITIVE_INFINITY)).toThrow('milliseconds');
+    expect(() => bed.hold('labs', listResults, { at: 'later' as never })).toThrow('"request" or "answer"');
+  });
+
+  it('tells the test, and does not abort in silence, when a switch leads to nobody or is of another testbed', async () => {
+    await using bed = await createTestbed({ agents: [labs], people: [ann] });
+    await using other = await createTestbed({ agents: [labs], people: [ann, bo] });
+    const session = await bed.open(ann);
+    await expect(bed.switch(session, bo)).rejects.toThrow(/^this person is not in the testbed$/);
+    await expect(other.switch(session, bo)).rejects.toThrow('not opened in this testbed');
+    expect(session.epoch).toBe(1);
   });
 });
 
