@@ -333,8 +333,8 @@ describe('a value is found on the wire', () => {
     await using bed = await createTestbed({ agents: [agent], people: [ann] });
     const session = await bed.open(ann);
     await session.call('speaker', say, {});
-    expect(bed.trace.strays()).toContain(
-      `portal → speaker say about ${ann.name} was answered with values of ${ann.name}’s double`,
+    expect(bed.trace.strays().join('\n')).toContain(
+      `portal → speaker say about ${ann.name} was answered with values of ${ann.name}’s double (`,
     );
   });
 });
