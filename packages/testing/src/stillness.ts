@@ -1,5 +1,13 @@
-/** As it was before a test put timers of its own in place of the real ones: a testbed goes on under `vi.useFakeTimers`. */
+/** As it was before a test put timers of its own in place of the real ones. */
 const { setImmediate } = globalThis;
+
+/** @throws {TypeError} when turns of the event loop would never come: a test replaced what a session waits with */
+export function checkTurns(): void {
+  if (globalThis.setImmediate === setImmediate) return;
+  throw new TypeError(
+    "`setImmediate` was replaced, and a switch would never end: vi.useFakeTimers({ toFake: ['Date', 'setTimeout', 'setInterval'] }) leaves it",
+  );
+}
 
 /** The event loop has turned once. */
 export function turn(): Promise<void> {

@@ -35,7 +35,7 @@ import { type MemoryAudit, memoryAudit } from './memory-audit.js';
 import { Network } from './network.js';
 import { passages } from './passages.js';
 import { chartsOf, people as shipped, type TestPerson } from './people.js';
-import { Stillness, turn } from './stillness.js';
+import { checkTurns, Stillness, turn } from './stillness.js';
 import { type TestClock, testClock } from './test-clock.js';
 import { signingKey, testIssuer } from './test-issuer.js';
 import { type Trace, TraceBook } from './trace.js';
@@ -105,7 +105,7 @@ export interface Testbed {
   /**
    * Switches a session: a new grant, and the confirmation typed by a person who reads the chart.
    * @param options.confirm answers instead of that person
-   * @throws {TypeError} for somebody not in the testbed, or a session of another one
+   * @throws {TypeError} for somebody not in the testbed, or a session of another one; under fake timers that replace `setImmediate`
    */
   switch(
     session: Session,
@@ -135,12 +135,13 @@ export interface Testbed {
 /**
  * Makes a testbed: every agent's real handler, a real context manager over a store in memory, a FHIR server with the charts, tokens
  * minted and exchanged by the protocol's rules, and audit chains in memory.
- * @throws {TypeError} for a name that is used twice, a person without a chart, charts that contradict each other, or a declared value that
+ * @throws {TypeError} under fake timers that replace `setImmediate`; for a name that is used twice, a person without a chart, charts that contradict each other, or a declared value that
  *   is not of one person alone
  */
 export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
   const { people = Object.values(shipped), scope = PATIENT_SCOPE, interleave = true } = options;
   const members = options.agents.map((one) => ('agent' in one ? one : { agent: one }));
+  checkTurns();
   const names = [PORTAL, MANAGER, FHIR, ISSUER, ...members.map(({ agent }) => agent.name)];
   const twice = names.find((name, index) => names.indexOf(name) !== index);
   if (twice !== undefined) throw new TypeError(`the name "${twice}" is used twice in this testbed`);
@@ -356,6 +357,7 @@ export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
       // Told to the test, and not to the session: it would abort, and the test go on with the patient before.
       if (!opened.has(session)) throw new TypeError('this session was not opened in this testbed');
       isIn(person);
+      checkTurns();
       return session.switchPatient({ authorize: () => launch(person), confirm });
     },
     hold(agent, contract, { at = 'answer' } = {}) {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { Session } from '@hmcp/agent';
 import { assess, draftOrder, labs, listResults, medications, openOrderBook, orders, partOfOrders, triage } from '@hmcp/clinic';
 import { createTestbed, people, type ServedAgent, type Testbed, type TestPerson } from '@hmcp/testing';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import '@hmcp/testing/vitest';
 
 const { adalinde: ann, beatrisa: bo } = people;
@@ -211,6 +211,39 @@ describe('a testbed', () => {
     await expect(bed.switch(session, bo)).rejects.toThrow(/^this person is not in the testbed$/);
     await expect(other.switch(session, bo)).rejects.toThrow('not opened in this testbed');
     expect(session.epoch).toBe(1);
+  });
+});
+
+describe('under fake timers, a testbed', () => {
+  it('works as long as they leave `setImmediate`', async () => {
+    vi.useFakeTimers({ toFake: ['Date', 'setTimeout', 'setInterval'] });
+    try {
+      await using bed = await createTestbed({ agents, people: [ann, bo] });
+      const session = await bed.open(ann);
+      const held = bed.hold('labs', listResults);
+      const late = session.call('triage', assess, { reason: 'cough' });
+      await held.reached;
+      expect(await bed.switch(session, bo)).toMatchObject({ result: 'committed' });
+      held.release();
+      await expect(late).toHaveRefused(40901);
+      await session.call('triage', assess, { reason: 'cough' });
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
+  it('says so when they do not, and hangs nowhere', async () => {
+    const bed = await createTestbed({ agents, people: [ann, bo] });
+    const session = await bed.open(ann);
+    vi.useFakeTimers();
+    try {
+      await session.call('labs', listResults, {});
+      await expect(bed.switch(session, bo)).rejects.toThrow('`setImmediate` was replaced');
+      await expect(createTestbed({ agents })).rejects.toThrow('`setImmediate` was replaced');
+      await bed.close();
+    } finally {
+      vi.useRealTimers();
+    }
   });
 });
 
