@@ -71,8 +71,12 @@ export class Faults {
   #behind: Wanted[] = [];
   readonly #answers = new Map<string, WireCopy>();
 
-  /** Lets a fault befall the next call of an operation. @throws {TypeError} for a `stale answer` where nothing was answered yet */
-  add(to: string, operation: string, fault: Fault): void {
+  /**
+   * Lets a fault befall the next call of an operation.
+   * @returns whether it has
+   * @throws {TypeError} for a `stale answer` where nothing was answered yet
+   */
+  add(to: string, operation: string, fault: Fault): () => boolean {
     const place = `${to} ${operation}`;
     const stale = this.#answers.get(place);
     if (fault === 'stale answer' && stale === undefined)
@@ -81,7 +85,9 @@ export class Faults {
     const overtaken = new Promise<void>((resolve) => {
       overtake = resolve;
     });
-    this.#wanted.push({ fault, place, overtaken, stale, overtake });
+    const wanted = { fault, place, overtaken, stale, overtake };
+    this.#wanted.push(wanted);
+    return () => !this.#wanted.includes(wanted);
   }
 
   /** The fault of a call that has just been sent. */

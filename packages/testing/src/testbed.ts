@@ -371,7 +371,9 @@ export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
       checkFault(fault);
       if (fault === 'context lost' && agent === FHIR)
         throw new TypeError('a request to a FHIR server carries no envelope to lose');
-      faults.add(agent, contract.name, fault);
+      const befell = faults.add(agent, contract.name, fault);
+      const what = typeof fault === 'string' ? fault : `delay of ${fault.delayMs} ms`;
+      trace.planted(`${what} at ${agent} ${contract.name}`, befell);
     },
     verifyAudit(party) {
       const audit = audits.get(party);

@@ -45,7 +45,7 @@ export interface Trace {
   unproven(): string | undefined;
   /** Tools whose answers about somebody never held a value of theirs: had one got into work for another, nobody could have noticed. */
   vacuities(): readonly Vacuity[];
-  /** One line a hop, a switch, a delivery. */
+  /** One line a hop, a switch, a delivery, a fault that was asked for. */
   toString(): string;
   /** Writes {@link toString}. @param out default standard output */
   print(out?: { write(text: string): unknown }): void;
@@ -159,6 +159,11 @@ export class TraceBook implements Trace {
   /** A session is at a person. */
   at(what: string, person: TestPerson): void {
     this.#lines.push(() => `— ${what} ${person.name}`);
+  }
+
+  /** A fault was asked for. */
+  planted(what: string, befell: () => boolean): void {
+    this.#lines.push(() => `— fault: ${what}${befell() ? '' : ', which befell no call'}`);
   }
 
   /** A value is delivered to the one who asked about `asked`, while the session is at `now`. */

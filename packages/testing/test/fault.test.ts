@@ -312,6 +312,17 @@ describe('a fault', () => {
     expect(() => bed.fault('fhir', { name: 'GET Observation' }, 'context lost')).toThrow('no envelope to lose');
   });
 
+  it('is printed, and whether it befell a call', async () => {
+    await using bed = await createTestbed({ agents: [labs], people: [ann], interleave: false });
+    const session = await bed.open(ann);
+    bed.fault('labs', { name: 'list-result' }, 'crash');
+    bed.fault('labs', listResults, { delayMs: 1 });
+    expect(bed.trace.toString()).toContain('— fault: delay of 1 ms at labs list-results, which befell no call');
+    await session.call('labs', listResults, {});
+    expect(bed.trace.toString()).toContain('— fault: delay of 1 ms at labs list-results\n');
+    expect(bed.trace.toString()).toContain('— fault: crash at labs list-result, which befell no call\n');
+  });
+
   it('is asked of agents of the testbed only', async () => {
     await using bed = await createTestbed({ agents: [triage, medications], interleave: false });
     expect(() => bed.fault('labs', listResults, 'request lost')).toThrow('no agent "labs"');
