@@ -95,6 +95,11 @@ export interface TestbedOptions {
 export interface Testbed {
   readonly clock: TestClock;
   readonly trace: Trace;
+  /**
+   * The network of the portal: for a client's own transport that is put on a session, as there is no other way to an agent here. A client
+   * that takes a `fetch` is given the session's.
+   */
+  readonly fetch: typeof globalThis.fetch;
   /** What signing in for a patient yields to the portal: to renew a session with. @throws {TypeError} for somebody not in the testbed */
   launch(person: TestPerson): Promise<Grant>;
   /**
@@ -342,6 +347,7 @@ export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
   const bed: Testbed = {
     clock,
     trace,
+    fetch: desk.fetch,
     launch,
     async open(person, { assurance = 'manager' } = {}) {
       const managed =

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { Session } from '@hmcp/agent';
 import { assess, draftOrder, labs, listResults, medications, openOrderBook, orders, partOfOrders, triage } from '@hmcp/clinic';
 import { createTestbed, people, type ServedAgent, type Testbed, type TestPerson } from '@hmcp/testing';
+import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
 import { describe, expect, it, vi } from 'vitest';
 import '@hmcp/testing/vitest';
 
@@ -211,6 +212,25 @@ describe('a testbed', () => {
     await expect(bed.switch(session, bo)).rejects.toThrow(/^this person is not in the testbed$/);
     await expect(other.switch(session, bo)).rejects.toThrow('not opened in this testbed');
     expect(session.epoch).toBe(1);
+  });
+});
+
+describe('a client one did not write', () => {
+  it.each<[string, (bed: Testbed, session: Session, url: URL) => StreamableHTTPClientTransport]>([
+    ['by its fetch', (_, session, url) => new StreamableHTTPClientTransport(url, { fetch: session.fetch })],
+    ['by its transport', (bed, session, url) => session.transport(new StreamableHTTPClientTransport(url, { fetch: bed.fetch }))],
+  ])('is put on a session %s, and is traced and interleaved as any other', async (_, on) => {
+    await using bed = await createTestbed({ agents, people: [ann] });
+    const session = await bed.open(ann);
+    const client = new Client({ name: 'foreign', version: '1.0.0' });
+    await session.act(async () => {
+      await client.connect(on(bed, session, new URL('https://labs.testbed.example/mcp')));
+      return client.callTool({ name: 'list-results', arguments: {} });
+    });
+    await client.close();
+    expect(bed.trace).toStayOnPatient();
+    expect(bed.trace).toHaveAudited({ by: 'labs', event: 'request.served', tool: 'list-results' });
+    expect(bed.trace.toString().match(/‖ portal → labs list-results/g)).toHaveLength(3);
   });
 });
 
