@@ -99,7 +99,9 @@ export function readUpTo(request: IncomingMessage, most: number): Promise<Buffer
     });
     request.once('end', () => resolve(Buffer.concat(chunks)));
     request.once('error', reject);
-    request.once('close', () => reject(new Error('the request ended early')));
+    request.once('close', () => {
+      if (!request.readableEnded) reject(new Error('the request ended early'));
+    });
   });
 }
 
