@@ -105,10 +105,10 @@ export class Interleaving {
     await this.#gates.get(bearerClaims(request)?.txn ?? '')?.pass();
   }
 
-  /** A real answer has come: each call that goes on beside goes on by one, until it waits again. */
+  /** A real answer has come: each call across goes on by one, until it waits again, and what follows has got as far as the real one. */
   async step(): Promise<void> {
     const across = [...this.#gates.values()].filter((gate) => gate !== undefined && !this.#following.has(gate));
-    await Promise.all(across.map((gate) => gate?.step()));
+    await Promise.all([...across.map((gate) => gate?.step()), ...[...this.#following].map((gate) => gate.here())]);
   }
 
   /** A real answer has gone on: what follows it does, too. */
@@ -187,6 +187,11 @@ class Gate {
     const stepped = new Promise<void>((resolve) => this.#waiting.add(resolve));
     wake(this.#lookers);
     await this.#stillness.settled(stepped);
+  }
+
+  /** Resolves when an answer waits here, or none will. */
+  async here(): Promise<void> {
+    if (!this.#open && this.#waiting.size === 0) await this.#stillness.settled(this.reached());
   }
 
   /** What waits goes on, until it waits again. */
