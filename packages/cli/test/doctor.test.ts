@@ -516,6 +516,7 @@ describe('what servers say of one manager', () => {
 
   test.each<[string, Server]>([
     ['trustDomain', { trustDomain: 'ward-2' }],
+    ['issuer', { issuer: 'https://cm-2.example' }],
     ['clientId', { clientId: 'cm-2' }],
     ['resource', { resource: `${MANAGER}/cm` }],
     ['fhirServers', { fhirServers: [OTHER_FHIR] }],
@@ -556,9 +557,24 @@ describe('what servers say of one manager', () => {
     const caught = failed(report()).filter((one) => found.test(one.found));
     expect(caught).toMatchObject([{ about: 'orders' }]);
     expect(code).toBe(1);
-    const sound = report().findings.filter(({ found }) => found.endsWith('as that manager is configured'));
+    const sound = report().findings.filter((one) => one.found.endsWith('as that manager is configured'));
     expect(sound).toMatchObject([{ level: 'ok', about: 'labs' }]);
   });
+});
+
+test('a manager that is described itself is asked, though no server trusts it', async () => {
+  const world = sound();
+  world.description.servers = [labs({ context: 'token', effects: false, managers: [] })];
+  world.description.managers = [withKeys({ ...sealKey, d: 'geheim' })];
+  down(MANAGER, 'nobody')(world);
+  const { code, report } = await examined(world, '--json');
+  const told = report().findings.filter(({ about, level }) => about.includes(MANAGER) && level !== 'ok');
+  expect(told.map(({ level, about, found }) => [level, about, found.slice(0, 31)])).toEqual([
+    ['failure', `seals of ${MANAGER}`, 'a private key is published'],
+    ['failure', `seals of ${MANAGER}`, 'none of its keys has a kid and '],
+    ['warning', `${MANAGER}/mcp`, 'it does not answer, so what it '],
+  ]);
+  expect(code).toBe(1);
 });
 
 describe('files', () => {

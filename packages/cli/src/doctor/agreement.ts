@@ -29,16 +29,21 @@ export async function judgeAgreement({ servers, managers }: DeploymentDescriptio
   const entries = servers.flatMap((server) => server.managers.map((manager) => ({ server, manager })));
   const findings: Finding[] = [];
   for (const [at, entry] of entries.entries()) {
-    const self = managers.find((one) => one.issuer === entry.manager.issuer || one.resource === entry.manager.resource);
+    const self = managers.find((one) => isSame(one, entry.manager));
     if (self !== undefined) {
       findings.push(...(await withItself(entry, self)));
       continue;
     }
     // The first that described it stands for all; which of two is right nobody here can know.
-    const first = entries.slice(0, at).find(({ manager }) => manager.issuer === entry.manager.issuer);
+    const first = entries.slice(0, at).find(({ manager }) => isSame(manager, entry.manager));
     if (first !== undefined) findings.push(...(await withAnother(first, entry)));
   }
   return findings;
+}
+
+/** One manager, whose name or address may have been written wrongly. */
+function isSame(one: DescribedManager, other: DescribedManager): boolean {
+  return one.issuer === other.issuer || one.resource === other.resource;
 }
 
 async function withItself({ server, manager }: Entry, self: DescribedManager): Promise<readonly Finding[]> {
@@ -56,8 +61,9 @@ async function withItself({ server, manager }: Entry, self: DescribedManager): P
     ),
   );
   const [described, own] = [await keysOf(manager), await keysOf(self)];
-  const keys = described && own && judgeSameKeys(about, described, own, `${manager.issuer} signs with`);
-  if (keys !== undefined && keys.level !== 'ok') return [...findings, keys];
+  // Without a usable key that is the fault, and told where they are asked for.
+  const keys = described?.size && own && judgeSameKeys(about, described, own, `${manager.issuer} signs with`);
+  if (keys && keys.level !== 'ok') return [...findings, keys];
   if (findings.length > 0) return findings;
   return [ok('trust', about, `it describes ${manager.issuer} as that manager is configured`)];
 }

@@ -1,6 +1,6 @@
 import { judgeAgreement } from './agreement.js';
 import { askFhirServer, askIssuer, askManager, askServer } from './ask-parties.js';
-import type { DeploymentDescription, DescribedServer } from './description.js';
+import type { DeploymentDescription, DescribedManager, DescribedServer } from './description.js';
 import { examineFiles } from './files.js';
 import { type Finding, note, warning } from './finding.js';
 import { judgeServer } from './mode.js';
@@ -12,7 +12,7 @@ import { judgeAddress, judgeCertificate } from './tls.js';
 export async function examine(description: DeploymentDescription, probe: Probe): Promise<readonly Finding[]> {
   const { servers, stores, secrets, nodeEnv } = description;
   const production = nodeEnv === 'production';
-  const addresses = new Set(servers.flatMap(addressesOf));
+  const addresses = new Set([...servers.flatMap(addressesOf), ...description.managers.flatMap(addressesOfManager)]);
   const findings: Finding[] = [environment(nodeEnv, [...addresses])];
   for (const url of addresses) {
     const judged = judgeAddress(url, production);
@@ -41,7 +41,7 @@ export async function examine(description: DeploymentDescription, probe: Probe):
     findings.push(await askFhirServer(fhirServer, known, probe));
   }
   const managers = distinct(
-    servers.flatMap((server) => server.managers),
+    [...servers.flatMap((server) => server.managers), ...description.managers],
     ({ issuer, resource, keys, jwksUri, tokenIssuers }) => [issuer, resource, keys, jwksUri, tokenIssuers],
   );
   for (const manager of managers) findings.push(...(await askManager(manager, tokenKeys, probe)));
@@ -54,17 +54,26 @@ export async function examine(description: DeploymentDescription, probe: Probe):
   return findings;
 }
 
-/** One of each that `by` does not tell apart. */
+/** One of each that `by` does not tell apart, in whatever order members stand. */
 function distinct<T>(all: readonly T[], by: (one: T) => readonly unknown[]): Iterable<T> {
-  return new Map(all.map((one) => [JSON.stringify(by(one)), one])).values();
+  return new Map(all.map((one) => [JSON.stringify(by(one), inOrder), one])).values();
+}
+
+function inOrder(_: string, value: unknown): unknown {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
+  return Object.fromEntries(Object.entries(value).sort(([one], [other]) => (one < other ? -1 : 1)));
 }
 
 function addressesOf({ resource, issuers, managers }: DescribedServer): readonly string[] {
   return [
     resource,
     ...issuers.flatMap(({ issuer, fhirServer }) => [issuer, fhirServer]),
-    ...managers.flatMap((manager) => [manager.resource, ...(manager.jwksUri === undefined ? [] : [manager.jwksUri])]),
+    ...managers.flatMap(addressesOfManager),
   ];
+}
+
+function addressesOfManager({ resource, jwksUri }: DescribedManager): readonly string[] {
+  return jwksUri === undefined ? [resource] : [resource, jwksUri];
 }
 
 function environment(nodeEnv: string | undefined, addresses: readonly string[]): Finding {
