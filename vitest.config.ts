@@ -7,6 +7,7 @@ const onSource = { resolve: { conditions }, ssr: { resolve: { conditions } } };
 // An assertion library or provider prints through the console too; a test that lets it is no quiet test.
 const setupFiles = ['./test/console-guard.ts'];
 
+// Long enough for a machine that has other work, too: only a test that hangs meets them.
 export default defineConfig({
   ...onSource,
   test: {
@@ -19,16 +20,16 @@ export default defineConfig({
           name: 'packages',
           include: ['packages/*/test/**/*.test.ts'],
           setupFiles,
-          testTimeout: 20_000,
-          hookTimeout: 20_000,
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
         },
       },
-      { ...onSource, test: { name: 'examples', include: ['examples/**/*.test.ts'], setupFiles, testTimeout: 20_000 } },
+      { ...onSource, test: { name: 'examples', include: ['examples/**/*.test.ts'], setupFiles, testTimeout: 60_000 } },
       {
         ...onSource,
-        test: { name: 'architecture', include: ['test/architecture/**/*.test.ts'], setupFiles, testTimeout: 20_000 },
+        test: { name: 'architecture', include: ['test/architecture/**/*.test.ts'], setupFiles, testTimeout: 60_000 },
       },
-      { ...onSource, test: { name: 'spec', include: ['test/spec/**/*.test.ts'], setupFiles, testTimeout: 20_000 } },
+      { ...onSource, test: { name: 'spec', include: ['test/spec/**/*.test.ts'], setupFiles, testTimeout: 60_000 } },
       // Whole worlds: real processes of the built programs, one world at a time.
       {
         ...onSource,

@@ -14,5 +14,5 @@ test('the summary that remembers fails the test of the guide', async () => {
   await session.call('summary', summarize, { above: 2 });
   await bed.switch(session, bea);
   await session.call('summary', summarize, { above: 2 });
-  expect(() => expect(bed.trace).toStayOnPatient()).toThrow('with values of Adalinde');
+  expect(() => expect(bed.trace).toStayOnPatient()).toThrow('with values of Adalinde Testwright (5.873)');
 });

@@ -19,11 +19,11 @@ export const env: AgentEnv = {
   managers, // whose seals are believed
   tokens,
   audit,
-  pseudonymKey, // the audit names people and patients by keyed hashes
+  pseudonymKey, // the audit names patients by keyed hashes
   log: createLogger({ name, level: 'warn' }), // fixed sentences on standard error
 };
 
-/** Listens where `hmcp dev` looks for it, and ends when that ends. */
+/** Listens at the `port` of its configuration, or, where it says none, on a free one that `hmcp dev` is told; ends when told to. */
 export function listen(http: Server): void {
   const stop = async (): Promise<void> => {
     http.close();
@@ -32,5 +32,6 @@ export function listen(http: Server): void {
     process.exit(0);
   };
   for (const end of ['SIGTERM', 'SIGINT', 'disconnect']) process.once(end, stop);
-  http.listen(0, '127.0.0.1', () => process.send?.({ type: 'listening', port: (http.address() as AddressInfo).port }));
+  const { port = 0, host = '127.0.0.1' } = config; // any other host: only where TLS ends in front of this process
+  http.listen(port, host, () => process.send?.({ type: 'listening', port: (http.address() as AddressInfo).port }));
 }

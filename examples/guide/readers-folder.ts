@@ -64,15 +64,16 @@ export class ReadersFolder {
     return this.run(HMCP, args);
   }
 
-  /** `node PROGRAM`, typing what is asked for: each answer when its prompt stands there. */
+  /** `node PROGRAM`, typing what is asked for: each answer when its prompt stands there; a text is piped in, and ends. */
   run(
     program: string,
     args: readonly string[] = [],
-    typed: readonly (readonly [prompt: string, answer: string])[] = [],
+    typed: readonly (readonly [prompt: string, answer: string])[] | string = [],
   ): Promise<Ended> {
     const child = spawn(process.execPath, [program, ...args], { cwd: this.path, env: ENV, timeout: LIMIT_MS });
     let [stdout, output] = ['', ''];
-    const waiting = [...typed];
+    const waiting = typeof typed === 'string' ? [] : [...typed];
+    if (typeof typed === 'string') child.stdin.end(typed);
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
       stdout += text;
       output += text;

@@ -1,8 +1,9 @@
-import { createInterface } from 'node:readline/promises';
+import { createInterface } from 'node:readline';
 import { explainSwitch, openSession, type SwitchAnswer, type SwitchDialog } from '@hmcp/agent';
 import { getLabs, writeNote } from './contracts.js';
 import { deskOf, manager, openBrowser, peer, smart } from './desk.js';
 
+const typed = createInterface({ input: process.stdin })[Symbol.asyncIterator](); // what the person types, line by line
 const scope =
   'launch/patient patient/Patient.r patient/Observation.rs patient/hmcp:write hmcp:context.switch hmcp:context.participate';
 const launch = (patient: number) => smart.authorize({ launch: 'patient', scope, open: (url) => openBrowser(url, patient) });
@@ -15,9 +16,11 @@ await session.call('notes', writeNote, { text: 'potassium: repeat on Monday' });
 
 const outcome = await session.switchPatient({ authorize: () => launch(1), confirm: askThePerson });
 console.log(explainSwitch(outcome)); // `outcome` itself is for programs
+if (outcome.result !== 'committed') process.exitCode = 1;
 await show();
 
 await session.close();
+process.stdin.destroy(); // nothing more is asked
 
 async function show(): Promise<void> {
   const { results } = await session.call('old-labs', getLabs, { test: 'Potassium' });
@@ -26,13 +29,16 @@ async function show(): Promise<void> {
 
 /** Reaches the person, who reads the chart of the next patient; a model never sees it. */
 async function askThePerson({ message, fields }: SwitchDialog): Promise<SwitchAnswer> {
-  const terminal = createInterface({ input: process.stdin, output: process.stdout });
   console.log(message);
   const answer: Record<string, string | boolean> = {};
   for (const { name, title, kind } of fields) {
-    const typed = await terminal.question(`${title}: `);
-    answer[name] = kind === 'yes-no' ? typed === 'yes' : typed;
+    process.stdout.write(`${title}: `);
+    const { value, done } = await typed.next();
+    if (done) {
+      console.log('\nStandard input has ended, and nobody can answer: that is a no.');
+      return 'decline';
+    }
+    answer[name] = kind === 'yes-no' ? value === 'yes' : value;
   }
-  terminal.close();
   return answer;
 }

@@ -39,8 +39,9 @@ export class BoundRequest {
   }
 
   /** Its progress and its answer are judged in the order they came; a fault in judging leaves one undelivered. */
-  enqueue(work: () => Promise<void>): void {
+  enqueue(work: () => Promise<void>): Promise<void> {
     this.#queue = this.#queue.then(work).catch(() => this.ledger.warn('a message of a peer could not be handled'));
+    return this.#queue;
   }
 
   /** Aborts when it is settled: nothing about it has to be watched any more. */
@@ -66,7 +67,7 @@ export class BoundRequest {
 
   /** Settles it by the last piece of `work`. */
   settle(work: () => Promise<void>): void {
-    this.enqueue(() => work().finally(this.#done));
+    void this.enqueue(() => work().finally(this.#done));
   }
 
   /**

@@ -56,20 +56,22 @@ export class FetchReply {
   }
 
   /**
-   * Reads what the peer sent up to its answer. What comes behind that belongs to nothing: no fault in it touches the answer.
+   * Reads what the peer sent up to its answer, one message after the other. What comes behind that belongs to nothing: no fault in it touches the answer.
+   * @param receive takes a message; resolves once that waits for nothing any more
    * @throws {PeerStatus} for an HTTP status that is no answer
    * @throws {Error} when it ended without an answer, or cannot be read
    */
-  async take(response: Response, receive: (message: JsonRpcMessage) => void): Promise<void> {
+  async take(response: Response, receive: (message: JsonRpcMessage) => Promise<void> | undefined): Promise<void> {
     const kind = (response.headers.get('content-type') ?? '').split(';')[0]?.trim().toLowerCase();
     const isJson = kind === 'application/json';
     if (!response.ok)
       throw new PeerStatus(response.status, isJson ? await jsonOf(response).catch(() => undefined) : await ended(response));
     const session = response.headers.get('mcp-session-id');
     if (session !== null) this.#headers.set('mcp-session-id', session);
+    let handled: Promise<void> | undefined;
     const isAnswer = (message: unknown): boolean => {
       if (!isMessage(message)) throw new Error('the peer sent something that is no message');
-      receive(message);
+      handled = receive(message);
       return message.method === undefined && message.id === this.#id;
     };
     if (isJson) {
@@ -80,6 +82,7 @@ export class FetchReply {
       try {
         for (let event = await events.next(); !event.done; event = await events.next()) {
           if (isAnswer(JSON.parse(event.value))) return this.#letEnd(events);
+          await handled;
           await this.#room();
         }
       } catch (error) {

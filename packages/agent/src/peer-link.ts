@@ -96,11 +96,13 @@ export class PeerLink implements TransportHooks {
     }
   }
 
-  incoming(message: JsonRpcMessage, deliver: Deliver, reply: Write): void {
+  /** @returns of a notification that has to be judged: when it is, and was handed over or dropped */
+  incoming(message: JsonRpcMessage, deliver: Deliver, reply: Write): Promise<void> | undefined {
     const { id, method } = message;
+    if (method !== undefined && id === undefined) return this.#receiveNotification(method, message, deliver);
     if (method !== undefined && id !== undefined) this.#refuseServerRequest(id, method, reply);
-    else if (method !== undefined) this.#receiveNotification(method, message, deliver);
     else if (id !== undefined) this.#receiveAnswer(id, message, deliver);
+    return undefined;
   }
 
   failure(error: Error): Error {
@@ -362,20 +364,20 @@ export class PeerLink implements TransportHooks {
       return;
     }
     this.#late.delete(id);
-    request.enqueue(() => request.tooLate());
+    void request.enqueue(() => request.tooLate());
   }
 
-  #receiveNotification(method: string, message: JsonRpcMessage, deliver: Deliver): void {
+  #receiveNotification(method: string, message: JsonRpcMessage, deliver: Deliver): Promise<void> | undefined {
     if (SERVER_NOTIFICATIONS.has(method)) {
       outsideScope(() => deliver(withoutOwnKeys(message)));
-      return;
+      return undefined;
     }
     const request = this.#requestOf(method, message);
     if (request === undefined) {
       this.#ledger.warn('a notification that belongs to no request was dropped');
-      return;
+      return undefined;
     }
-    request.enqueue(async () => {
+    return request.enqueue(async () => {
       const admitted = await admitNotification(request, message);
       if (admitted) request.deliver(() => deliver(withoutOwnKeys(message)));
     });

@@ -1,5 +1,6 @@
 import { expect, test, vi } from 'vitest';
 import { FetchReply } from '../src/fetch-reply.js';
+import type { JsonRpcMessage } from '../src/instrument.js';
 
 const ANSWER = { jsonrpc: '2.0', id: 1, result: {} } as const;
 const told = (n: number) => ({ jsonrpc: '2.0', method: 'notifications/message', params: { level: 'info', data: n } });
@@ -21,6 +22,12 @@ function talkative(most: number) {
   return { response: new Response(body, { headers: { 'content-type': 'text/event-stream' } }), sent: () => sent };
 }
 
+/** Hands over at once whatever is received. */
+const handing = (reply: FetchReply) => (message: JsonRpcMessage) => {
+  reply.deliver(message);
+  return undefined;
+};
+
 /** Long enough for everything that goes on by itself. */
 const settled = async (): Promise<void> => {
   for (let i = 0; i < 50; i++) await new Promise((resolve) => setImmediate(resolve));
@@ -29,7 +36,7 @@ const settled = async (): Promise<void> => {
 test('a client that does not read makes its peer wait, and loses nothing when it reads', async () => {
   const peer = talkative(1000);
   const reply = new FetchReply(1, () => undefined);
-  const taken = reply.take(peer.response, reply.deliver);
+  const taken = reply.take(peer.response, handing(reply));
   const response = await reply.response;
   await settled();
   expect(peer.sent()).toBeLessThan(100);
@@ -47,11 +54,32 @@ test.each([
   const peer = talkative(100);
   const gone = vi.fn();
   const reply = new FetchReply(1, gone);
-  const taken = reply.take(peer.response, reply.deliver);
+  const taken = reply.take(peer.response, handing(reply));
   const response = await reply.response;
   await settled();
   expect(peer.sent()).toBeLessThan(100);
   await end(reply, response);
   await taken;
   expect(peer.sent()).toBe(101);
+});
+
+test('a message that waits to be judged makes its peer wait: no others gather behind it', async () => {
+  const peer = talkative(1000);
+  const reply = new FetchReply(1, () => undefined);
+  let decide: () => void = () => undefined;
+  const decided = new Promise<void>((resolve) => {
+    decide = resolve;
+  });
+  const taken = reply.take(peer.response, (message) => {
+    if (message.method !== undefined) return decided.then(() => reply.deliver(message));
+    reply.deliver(message);
+    return undefined;
+  });
+  const response = await reply.response;
+  await settled();
+  expect(peer.sent()).toBe(1);
+  decide();
+  const events = (await response.text()).split('\n\n').filter(Boolean);
+  await taken;
+  expect(events).toHaveLength(1001);
 });

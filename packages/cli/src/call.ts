@@ -21,6 +21,7 @@ const HELP = `hmcp call AGENT TOOL [ARGUMENTS] [--state DIR] [--account NAME] [-
 Makes one call in a running "hmcp dev" world, as a person would: signs in, picks a patient, exchanges the token for the agent,
 calls the tool in that patient's context, checks the answer, and prints it: JSON, or the text of a tool that answers with text.
 
+  AGENT         one that listens; a child agent of "hmcp dev" is reached only by the program that starts it
   ARGUMENTS     a JSON object (default {})
   --state DIR   the state folder of the world (default: HMCP_STATE, else .hmcp)
   --account     who signs in (default: the first account)
@@ -61,8 +62,13 @@ export async function callCommand(argv: string[], io: CommandIo): Promise<number
     return tellFailure('hmcp call', error, { issuer: '', state }, io);
   }
   const agents = agentsOf(facts);
-  const resource = agents.find(({ name }) => name === agentName)?.resource;
-  if (resource === undefined) throw new UsageError(`the agents are ${agents.map(({ name }) => name).join(', ')}`);
+  const { resource, childOf } = agents.find(({ name }) => name === agentName) ?? {};
+  if (childOf !== undefined)
+    throw new UsageError(
+      'that agent is a child: it listens nowhere, and only the program that starts it speaks to it, over its pipes',
+    );
+  if (resource === undefined)
+    throw new UsageError(`the agents are ${agents.flatMap((one) => (one.childOf === undefined ? [one.name] : [])).join(', ')}`);
   const account = accountNamed(facts, values.account);
 
   const intent = crypto.randomUUID();

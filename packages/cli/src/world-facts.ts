@@ -52,8 +52,8 @@ export interface PartyAddress {
   readonly url: string;
   /** Resource identifier, for parties that accept tokens. */
   readonly resource?: string | undefined;
-  /** True when another party starts it as its child: `url` and `resource` are its name, and nobody listens there. */
-  readonly child?: true | undefined;
+  /** The party that starts it and speaks to it over its pipes: nobody listens at its address. */
+  readonly childOf?: string | undefined;
 }
 
 /** What is needed to use a running world; also written to `<state>/world.json`. Development keys and accounts only. */

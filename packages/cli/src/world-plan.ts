@@ -222,10 +222,7 @@ export async function planWorld(
       { name: 'fhir', url: fhirServer, resource: fhirServer },
       { name: MANAGER, url: url(MANAGER), resource: url(MANAGER) },
       { name: 'portal', url: url('portal') },
-      ...resources.map(({ name }) => ({
-        ...{ name, url: url(name), resource: url(name) },
-        ...(ofProcess(name) ? {} : { child: true as const }),
-      })),
+      ...resources.map(({ name }) => ({ name, url: url(name), resource: url(name), childOf: parents.get(name) })),
       ...bystanders.map(({ name }) => ({ name, url: url(name) })),
     ],
     accounts: accounts.map(({ username, password, name }) => ({ username, password, name })),

@@ -188,7 +188,9 @@ export async function createContextManager(options: ContextManagerOptions): Prom
     trusted,
     async close() {
       closing.abort();
-      await underway.idle();
+      // What is under way may wait by a clock that keeps no process alive.
+      const stay = setInterval(() => undefined, 2 ** 30);
+      await underway.idle().finally(() => clearInterval(stay));
       await mcp.close();
       await link?.close();
     },

@@ -23,7 +23,7 @@ export type Reply =
   | { readonly method: typeof PARTICIPANT_METHODS.drain; readonly drained: Drained }
   | undefined;
 
-/** Tells participants. Never rejects. */
+/** Tells participants. Never rejects, and comes to an end: a manager that closes waits for it. */
 export interface ParticipantLink {
   tell(message: Message, endpoint: NonNullable<ManagedClient['endpoint']>): Promise<Reply>;
   close(): Promise<void>;
@@ -56,8 +56,13 @@ export function mcpParticipants(options: {
         return fetch(input, { ...init, headers, redirect: 'error' });
       },
     });
-    await client.connect(transport, { timeout: TIMEOUT_MS });
-    return client;
+    try {
+      await inTime(client.connect(transport, { timeout: TIMEOUT_MS }));
+      return client;
+    } catch (error) {
+      void client.close().catch(() => undefined);
+      throw error;
+    }
   }
 
   async function send(message: Message, endpoint: NonNullable<ManagedClient['endpoint']>): Promise<Reply> {
@@ -91,4 +96,17 @@ export function mcpParticipants(options: {
       await Promise.allSettled(open.map(async (client) => (await client).close()));
     },
   };
+}
+
+/** The SDK gives a time to the requests of a handshake, and none to the notification that ends it. */
+async function inTime(work: Promise<void>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error('the participant did not shake hands')), TIMEOUT_MS);
+  });
+  try {
+    await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }

@@ -1,6 +1,6 @@
 import { PARTICIPANT_METHODS } from '@hmcp/core';
 import { createMcpHandler, Server } from '@modelcontextprotocol/server';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import * as z from 'zod';
 import { type Message, mcpParticipants, type ParticipantLink } from '../src/index.js';
 
@@ -80,6 +80,41 @@ describe('telling a participant', () => {
     expect(failures).toHaveLength(1);
     answers[PARTICIPANT_METHODS.prepare] = { vote: 'accept' };
     expect(await link.tell(prepare, ENDPOINT)).toMatchObject({ vote: { vote: 'accept' } });
+  });
+
+  it('that never ends the handshake is silence too, is let go, and hinders no close', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    try {
+      const [sent, failures]: [string[], unknown[]] = [[], []];
+      let letGo = 0;
+      link = mcpParticipants({
+        credentials: { token: async ({ scope }) => ({ accessToken: 'cc-token', scope, expiresAt: 9e9 }) },
+        fetch: async (_, init) => {
+          const { method, id } = JSON.parse(String(init?.body)) as { method: string; id?: number };
+          sent.push(method);
+          const serverInfo = { name: 'orders', version: '1' };
+          const result = { protocolVersion: '2025-11-25', capabilities: {}, serverInfo };
+          if (method === 'initialize') return Response.json({ jsonrpc: '2.0', id, result });
+          return new Promise((_resolve, reject) => {
+            init?.signal?.addEventListener('abort', () => {
+              letGo += 1;
+              reject(new Error('aborted'));
+            });
+          });
+        },
+        onFailure: (error) => failures.push(error),
+      });
+      for (const round of [1, 2]) {
+        const told = link.tell(prepare, ENDPOINT);
+        await vi.waitFor(() => expect(sent.filter((method) => method === 'notifications/initialized')).toHaveLength(round));
+        await vi.advanceTimersByTimeAsync(5000);
+        expect(await told).toBeUndefined();
+        expect([failures.length, letGo]).toEqual([round, round]);
+      }
+      await link.close();
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   it('that cannot be reached is silence', async () => {

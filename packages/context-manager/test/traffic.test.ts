@@ -72,6 +72,22 @@ describe('the door', () => {
     expect((await asked).status).toBe(503);
   });
 
+  it('that closes keeps its process alive until it has, for what it waits for may not', async () => {
+    let goOut: (error: Error) => void = () => undefined;
+    const verify = vi.fn(() => new Promise<never>((_, reject) => (goOut = reject)));
+    await start({ resource: MANAGER, verify });
+    const timers = () => process.getActiveResourcesInfo().filter((what) => what === 'Timeout').length;
+    const asked = post(call('ping'), portal('A1'));
+    await vi.waitFor(() => expect(verify).toHaveBeenCalledOnce());
+    const before = timers();
+    const closed = bed.manager.close();
+    expect(timers()).toBe(before + 1);
+    goOut(new AuthorityUnavailable('keys'));
+    await closed;
+    expect(timers()).toBe(before);
+    await asked;
+  });
+
   it('takes no batch', async () => {
     await start();
     expect((await post([call('ping')], portal('A1'))).status).toBe(400);

@@ -126,9 +126,16 @@ export function decide(facts: DecisionFacts): Decision {
   if (seal !== undefined && seal.epoch < highestEpoch) return refuse(40901, 'epoch', 'the epoch of the seal has passed');
   if (effect && seal === undefined && (facts.managers ?? []).length > 0)
     return refuse(42802, 'permit', 'an effect needs a sealed envelope here');
-  if (namesAnotherPatient(params, context.patient, operation))
+  if (namesAnotherPatient(argumentsIn(facts.method, params), context.patient, operation))
     return refuse(40903, 'argument', 'an argument names another patient');
   return { verdict: 'serve', context: context.patient, envelope, seal, contextMethod: context.contextMethod, effect };
+}
+
+/** `name` is the operation's own at tools and prompts only; at a custom method it is an argument like any other. */
+function argumentsIn(method: string, params: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  if (method === 'tools/call' || method === 'prompts/get' || !Object.hasOwn(params, 'name')) return params;
+  const { _meta, ...said } = params;
+  return { arguments: said };
 }
 
 function malformed(check: 'envelope' | 'argument', reason: string): Decision {

@@ -3,8 +3,8 @@ import { isObject } from './references.js';
 
 /** Names of arguments and members that say whose record is meant, whatever their author called them. */
 const PATIENT_KEY =
-  /^(?:for[-_]?)?(?:patients?|subjects?|beneficiary)(?:[-_.]?(?:fhir)?[-_.]?(?:ids?|refs?|references?|uuid))?$/i;
-const LONGEST_KEY = 'for-beneficiary-fhir-references'.length;
+  /^(?:for[-_]?)?(?:fhir[-_]?)?(?:patients?|subjects?|beneficiary)(?:[-_.]?(?:fhir)?[-_.]?(?:ids?|refs?|references?|uuids?|guids?))?$/i;
+const LONGEST_KEY = 'for-fhir-beneficiary-fhir-references'.length;
 const SHORTEST_KEY = 'patient'.length;
 /** First letters of such names, in lower case: most members are done after a look at one. */
 const [P, S, B, F] = [...'psbf'].map((letter) => letter.charCodeAt(0));
@@ -15,8 +15,8 @@ const OWN_NAME = /^_?(?:ids?|uuid|key|code|name|refs?|references?|identifiers?|v
 const OF_IDS = /(?:ids?|refs?|references?|uuid)$/i;
 /** How many people a value speaks of, and not which. */
 const PLURAL = /^(?:for[-_]?)?(?:patients|subjects)$/i;
-/** What names the patient inside an object that stands for one; the first that is there. */
-const ID_MEMBERS = ['id', '_id', 'uuid'] as const;
+/** What names the patient inside an object that stands for one, in lower case; the first that is there, in any case. */
+const ID_MEMBERS = ['id', '_id', 'uuid', 'guid'] as const;
 
 /** Deeper than anything the compartment check lets pass. */
 export const DEEPEST = 64;
@@ -53,8 +53,21 @@ export function otherIdUnder(key: string, value: unknown, own: string, depth = 0
   if (!isObject(value) || typeof value.resourceType === 'string') return undefined; // a resource is judged as one
   const { reference } = value;
   if (typeof reference === 'string' && reference.includes('/')) return undefined; // and so is a reference
-  const id = ID_MEMBERS.find((member) => Object.hasOwn(value, member));
-  return (id === undefined ? undefined : otherOf(key, value[id], own)) ?? otherOf(key, reference, own);
+  for (const name of idsOf(value)) {
+    const other = otherOf(key, value[name], own);
+    if (other !== undefined) return other;
+  }
+  return otherOf(key, reference, own);
+}
+
+/** Names of the id of an object; several where one is written in several cases. */
+function idsOf(object: object): readonly string[] {
+  const short = Object.keys(object).filter((name) => name.length <= 'uuid'.length);
+  for (const member of ID_MEMBERS) {
+    const found = short.filter((name) => name.toLowerCase() === member);
+    if (found.length > 0) return found;
+  }
+  return [];
 }
 
 function otherOf(key: string, said: unknown, own: string): string | undefined {

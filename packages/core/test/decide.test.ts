@@ -360,6 +360,19 @@ describe('arguments', () => {
     expect(refusalOf(facts({ method: 'completion/complete', params }))).toMatchObject({ code: 40903, check: 'argument' });
   });
 
+  test.each([
+    ['Patient/B7', READ],
+    [{ patientId: B }, READ],
+    [B, named],
+  ])('a custom method’s argument "name" is an argument: %j is 40903', (said, operation) => {
+    const asked = {
+      method: 'org.example/ask',
+      operation: { ...operation, patientArgument: operation === named ? 'name' : null },
+    };
+    expect(refusalOf(facts({ ...asked, params: { name: said } }))).toMatchObject({ code: 40903, check: 'argument' });
+    expect(decide(facts({ ...asked, params: { name: A } }))).toMatchObject({ verdict: 'serve' });
+  });
+
   test('the name of a tool is no argument', () => {
     expect(namesAnotherPatient({ name: 'Patient/B7', arguments: {} }, CONTEXT, READ)).toBe(false);
   });

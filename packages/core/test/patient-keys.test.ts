@@ -31,6 +31,8 @@ describe('JSON outside FHIR says by its names whose it is', () => {
     ['patient', { id: 'A1', name: 'Ann Berg', uuid: 'internal-7' }],
     ['subject', { id: 'element-1', reference: 'Patient/A1' }],
     ['subject', { reference: 'Group/7' }],
+    ['Patient', { Id: 'A1', Name: 'Ann' }],
+    ['patient', { ID: 'A1', uuid: 'internal-7' }],
   ])('passes the patient’s own: %s %j', (key, value) => {
     expect(judge({ rows: [{ at: { [key]: value, potassium: 4.1 } }] })).toMatchObject({ inside: true });
   });
@@ -55,6 +57,15 @@ describe('JSON outside FHIR says by its names whose it is', () => {
     ['patient', { _id: 'B7' }],
     ['patient', { id: 'A1', reference: 'B7' }],
     ['patient', { id: 12 }],
+    ['Patient', { Id: 'B7' }],
+    ['patient', { ID: 'B7' }],
+    ['patient', { id: 'A1', Id: 'B7' }],
+    ['patients', [{ Guid: 'B7' }]],
+    ['fhirPatientId', 'B7'],
+    ['fhir_patient_id', 'B7'],
+    ['patientGuid', 'B7'],
+    ['patient_uuids', 'A1,B7'],
+    ['for-fhir-beneficiary-fhir-references', 'B7'],
     ['patientId', 12],
     ['patients', [12]],
   ])('withholds another: %s %j', (key, value) => {

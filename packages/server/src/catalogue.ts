@@ -33,6 +33,11 @@ class KnownTools {
     return this.#lacking.get(tool);
   }
 
+  /** The server says that its list is another one now. */
+  forget(): void {
+    this.#lacking.clear();
+  }
+
   say(env: AgentEnv, tool: string, notice: ServerNotice): void {
     const key = `${notice} ${tool}`;
     if (this.#said.has(key)) return;
@@ -124,7 +129,7 @@ function withoutPatient(method: string, entry: Json, declarations: Declarations)
   return { ...entry, inputSchema: { ...schema, properties: shown, ...(names.length > 0 ? { required: names } : {}) } };
 }
 
-/** Asks the server for one page of its list of tools; `undefined` when it has none to show. */
+/** Asks the server for one page of its list of tools; `{}` when it has none to show, `undefined` when no answer came. */
 export type AskForTools = (cursor: string | undefined) => Promise<Json | undefined>;
 
 /** Pages that are looked through for one tool. */
@@ -145,7 +150,7 @@ export async function lacksPatientArgument(
   let cursor: string | undefined;
   for (let page = 0; tools.lacks(tool) === undefined && page < MOST_PAGES; page += 1) {
     const result = await ask(cursor);
-    if (result === undefined) break;
+    if (result === undefined) return false; // nothing was learned: whoever calls next asks again
     shownList('tools/list', cursor === undefined ? {} : { cursor }, result, declarations, env);
     if (typeof result.nextCursor !== 'string') break;
     cursor = result.nextCursor;
@@ -153,6 +158,11 @@ export async function lacksPatientArgument(
   const lacks = tools.lacks(tool) ?? false;
   tools.learn(tool, lacks);
   return lacks;
+}
+
+/** What lists have shown counts no more. */
+export function forgetTools(env: AgentEnv): void {
+  knownTools(env).forget();
 }
 
 /** How the SDKs begin what they say when arguments do not fit, and when there is no such tool; SDK v1 puts its code before it. */

@@ -52,8 +52,12 @@ export async function passCaller(request: Request, env: AgentEnv): Promise<Excha
   }
 }
 
+/** A request whose signal is in use is kept: Node lets go of what aborts the signal together with the request. */
+const kept = new WeakMap<AbortSignal, Request>();
+
 async function exchangeBy(accessToken: string, request: Request, header: string | undefined, env: AgentEnv): Promise<Exchange> {
   const token = await env.verifier.verify(accessToken);
+  kept.set(request.signal, request);
   const traceparent = request.headers.get('traceparent') ?? '';
   return {
     token,

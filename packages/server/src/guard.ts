@@ -4,7 +4,7 @@ import type { JSONRPCMessage, MessageExtraInfo, Transport, TransportSendOptions 
 import { admit, type Inbound } from './admission.js';
 import { type Admitted, atExpiry, handlerParams, intentOf, invalidArguments, publicAuthInfo } from './admitted.js';
 import { comparedIn, describe, makeDurable, type RecordBase } from './audit.js';
-import { lacksPatientArgument } from './catalogue.js';
+import { forgetTools, lacksPatientArgument } from './catalogue.js';
 import type { AgentEnv } from './define-agent.js';
 import { type Exchange, exchangeOf, gatedExchange, HANDSHAKE } from './exchange.js';
 import { fenceOf } from './fence.js';
@@ -325,7 +325,8 @@ class TransportGuard {
     try {
       deliver({ jsonrpc: '2.0', id, method: 'tools/list', params: asked }, extra);
       const answer = await answered;
-      return isJsonObject(answer?.result) ? answer.result : undefined;
+      if (answer === undefined) return undefined;
+      return isJsonObject(answer.result) ? answer.result : {};
     } finally {
       this.#asked.delete(id);
     }
@@ -466,6 +467,7 @@ class TransportGuard {
 
   async #notify(method: string, params: Json, options: TransportSendOptions | undefined): Promise<void> {
     if (method === 'notifications/cancelled') return; // of a request of ours, and there is none
+    if (method === 'notifications/tools/list_changed') forgetTools(this.#env);
     const related = options?.relatedRequestId;
     const admitted = related === undefined ? undefined : this.#admitted.get(related);
     const notice = isInRequest(method)

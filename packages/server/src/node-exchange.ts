@@ -1,5 +1,5 @@
 import { isUtf8 } from 'node:buffer';
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { MAX_BODY_BYTES } from './message.js';
 
 /** Answers a request in the shapes of the web. */
@@ -60,8 +60,11 @@ export async function serveExchange(
     // Not where somebody put another function in its place: that one may read, or copy, what it is given.
     const direct = handlers.get(handler) === handler.fetch;
     answer = await handler.fetch(await ownRequest(request, gone.signal, direct));
-  } catch {
-    answer = Response.json({ jsonrpc: '2.0', id: null, error: { code: -32603, message: 'Internal error' } }, { status: 500 });
+  } catch (error) {
+    answer =
+      error instanceof Unreadable
+        ? new Response(null, { status: 400 })
+        : Response.json({ jsonrpc: '2.0', id: null, error: { code: -32603, message: 'Internal error' } }, { status: 500 });
   }
   try {
     if (answer.headers.get('content-type')?.startsWith('text/event-stream')) await writeStream(answer, response, gone.signal);
@@ -82,12 +85,35 @@ async function ownRequest(request: IncomingMessage, signal: AbortSignal, direct:
   const bytes = bodied ? await readUpTo(request, MAX_BODY_BYTES + 1) : Buffer.alloc(0);
   const text = isUtf8(bytes) ? bytes.toString() : undefined;
   const body = bodied && !direct ? { body: text ?? bytes } : {};
-  const made = new Request(`http://${given.host ?? 'localhost'}${url}`, { method, headers, signal, ...body });
+  const made = shaped(url, given.host ?? 'localhost', { method, headers, signal, ...body });
   owned.set(made, { bytes, text, direct });
   return made;
 }
 
-/** As much of a body as shows that it is too large; what is beyond is read and dropped, so that it can be answered. */
+/** A request that is none: its target or method cannot be put as one of the web, or it ended before its body did. */
+export class Unreadable extends Error {
+  override readonly name = 'Unreadable';
+}
+
+/**
+ * What Node was asked, in the shape of the web. A target that names its host, as to a proxy, is believed before the header.
+ * @throws {Unreadable}
+ * @see RFC 9112 section 3.2.2
+ */
+export function shaped(target: string, host: string, init: RequestInit & { readonly headers: Headers }): Request {
+  try {
+    if (!/^https?:\/\//i.test(target)) return new Request(`http://${host}${target}`, init);
+    init.headers.set('host', new URL(target).host);
+    return new Request(target, init);
+  } catch {
+    throw new Unreadable();
+  }
+}
+
+/**
+ * As much of a body as shows that it is too large; what is beyond is read and dropped, so that it can be answered.
+ * @throws {Unreadable} when it ended early
+ */
 export function readUpTo(request: IncomingMessage, most: number): Promise<Buffer<ArrayBuffer>> {
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];
@@ -98,10 +124,13 @@ export function readUpTo(request: IncomingMessage, most: number): Promise<Buffer
       if (size >= most) resolve(Buffer.concat(chunks));
     });
     request.once('end', () => resolve(Buffer.concat(chunks)));
-    request.once('error', reject);
+    const endedEarly = (): void => reject(new Unreadable());
+    request.once('error', endedEarly);
     request.once('close', () => {
-      if (!request.readableEnded) reject(new Error('the request ended early'));
+      if (!request.readableEnded) endedEarly();
     });
+    if (request.readableEnded) reject(new Error('the body was read by somebody else'));
+    else if (request.destroyed) endedEarly();
   });
 }
 
@@ -112,13 +141,20 @@ export async function writeWhole(said: Response, response: ServerResponse): Prom
   const body = text ?? Buffer.from(await said.arrayBuffer());
   const length = text === undefined && said.body === null ? {} : { 'content-length': `${Buffer.byteLength(body)}` };
   const tooLarge = said.status === 413 ? { connection: 'close' } : {};
-  response.writeHead(said.status, { ...Object.fromEntries(said.headers), ...length, ...tooLarge });
+  response.writeHead(said.status, { ...headersOf(said), ...length, ...tooLarge });
   response.end(body);
+}
+
+/** Cookies stand one in a line: they cannot be put together. How the body travels on this connection is Node's to say. */
+function headersOf({ headers }: Response): OutgoingHttpHeaders {
+  const cookies = headers.getSetCookie();
+  const { 'transfer-encoding': _, ...others } = Object.fromEntries(headers);
+  return { ...others, ...(cookies.length > 1 ? { 'set-cookie': cookies } : {}) };
 }
 
 /** Writes an answer as it comes; the handler is told when its reader has gone. */
 async function writeStream(said: Response, response: ServerResponse, gone: AbortSignal): Promise<void> {
-  response.writeHead(said.status, Object.fromEntries(said.headers));
+  response.writeHead(said.status, headersOf(said));
   response.flushHeaders();
   const reader = said.body?.getReader();
   const left = (): void => void reader?.cancel().catch(() => undefined);
@@ -138,6 +174,7 @@ async function writeStream(said: Response, response: ServerResponse, gone: Abort
 
 function drained(response: ServerResponse): Promise<void> {
   return new Promise((resolve) => {
+    if (response.destroyed) return resolve(); // what it would have told is past
     const done = (): void => {
       response.off('drain', done);
       response.off('close', done);

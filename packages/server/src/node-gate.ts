@@ -3,7 +3,7 @@ import { outsideScope } from '@hmcp/core/request-scope';
 import { authInfoOf, BodyGone, deprecated, noteRefusal, SECRET_HEADERS, undecided, unprotected } from './behind-gate.js';
 import type { Exchange } from './exchange.js';
 import { type Json, MAX_BODY_BYTES } from './message.js';
-import { readUpTo, writeWhole } from './node-exchange.js';
+import { readUpTo, shaped, Unreadable, writeWhole } from './node-exchange.js';
 import { type PassedOn, type ProtectedGate, passProtected } from './protected-gate.js';
 
 /** Middleware of Node: `node:http` with a function of one's own, or a framework of the `(req, res, next)` kind. */
@@ -19,13 +19,14 @@ export function nodeGate(gate: ProtectedGate): NodeGate {
     response.once('close', () => {
       if (!response.writableFinished) gone.abort();
     });
+    if (response.destroyed) gone.abort(); // while earlier middleware was at work
     try {
       const passed = await outsideScope(async () => passProtected(await webRequest(request, gone.signal), gate));
       if (passed instanceof Response) return await writeWhole(passed, response);
       handOn(passed, request, response, gate);
       await next();
     } catch (error) {
-      await writeWhole(undecided(error, gate.env), response);
+      await writeWhole(error instanceof Unreadable ? new Response(null, { status: 400 }) : undecided(error, gate.env), response);
     }
   };
 }
@@ -81,14 +82,14 @@ function withholdUndecided(exchange: Exchange, body: Json, response: ServerRespo
 /** The request as the gate reads it. Repeated headers stay repeated; a body that earlier middleware read is taken from it. */
 async function webRequest(request: Carried, signal: AbortSignal): Promise<Request> {
   const { method = 'GET', rawHeaders } = request;
-  const url = new URL(request.originalUrl ?? request.url ?? '/', 'http://host.invalid');
+  const target = request.originalUrl ?? request.url ?? '/';
   const headers = new Headers();
   for (let i = 0; i < rawHeaders.length; i += 2) headers.append(rawHeaders[i] ?? '', rawHeaders[i + 1] ?? '');
-  if (method !== 'POST') return new Request(url, { method, headers, signal });
+  if (method !== 'POST') return shaped(target, 'host.invalid', { method, headers, signal });
   const isRead = request.readableEnded;
   if (isRead && request.body === undefined && hadBody(request)) throw new BodyGone();
   const body = isRead ? textOf(request.body) : await readUpTo(request, MAX_BODY_BYTES + 1);
-  return new Request(url, { method, headers, signal, body });
+  return shaped(target, 'host.invalid', { method, headers, signal, body });
 }
 
 function hadBody({ headers }: IncomingMessage): boolean {

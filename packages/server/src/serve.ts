@@ -48,7 +48,7 @@ export async function serve(agent: AgentDefinition, env: AgentEnv, options: Serv
  */
 export function nodeListener(handler: Pick<HmcpHandler, 'fetch'>): (request: IncomingMessage, response: ServerResponse) => void {
   return (request, response) => {
-    for (const name of ['authorization', 'x-hmcp-patient']) {
+    for (const name of ['host', 'content-type', 'authorization', 'x-hmcp-patient']) {
       const values = valuesOf(request, name);
       if (values.length > 1) request.headers[name] = values.join(', ');
     }

@@ -131,6 +131,19 @@ describe.each(SDKS)('%s: a declaration that does not fit', (sdk) => {
     await p.close();
   });
 
+  test('of a tool that changed: the list is looked at anew once the server has said so', async () => {
+    let tool: unknown;
+    const p = await pinned(sdk, (server) => (tool = register(server)), {
+      tools: { 'get-labs': { ...READ, patientArgument: 'patientId' } },
+    });
+    expect((await p.ask('tools/call', call('get-labs'))).error).toBeUndefined();
+    const changed = { chart: z.string().optional() };
+    (tool as { update(to: object): void }).update({ paramsSchema: sdk === 'SDK v1' ? changed : z.object(changed) });
+    expect((await p.ask('tools/call', call('get-labs'))).error).toMatchObject({ code: 40303, data: { check: 'argument' } });
+    expect(ran.splice(0)).toEqual([ANN]);
+    await p.close();
+  });
+
   test('of an argument denied: the audit and one notice say that the schema is not satisfied', async () => {
     const p = await pinned(sdk, register, { tools: { 'get-labs': none } });
     for (let round = 0; round < 2; round += 1) {
@@ -185,7 +198,7 @@ describe('before a tool is called that no list has shown', () => {
     ['on a later page', [page([], 'b'), page([], 'c'), page([lacks])], true, [undefined, 'b', 'c']],
     ['that fits', [page([fits], 'b')], false, [undefined]],
     ['that is on no page', [page([], 'b'), page([])], false, [undefined, 'b']],
-    ['of a server that shows none', [], false, [undefined]],
+    ['of a server that shows none', [{} as never], false, [undefined]],
     ['of a list that is none', [{ tools: 'all' } as never], false, [undefined]],
   ])('the server is asked for its list, and not again: a tool %s', async (_, pages, expected, cursors) => {
     const { env } = world();
@@ -194,6 +207,16 @@ describe('before a tool is called that no list has shown', () => {
     expect(await lacksPatientArgument('t', declarations, env, ask)).toBe(expected);
     expect(await lacksPatientArgument('t', declarations, env, ask)).toBe(expected);
     expect(asked).toEqual(cursors);
+  });
+
+  test('a list that did not come, as when the first caller goes away, leaves the next caller to ask again', async () => {
+    const { env } = world();
+    const pages = [undefined, page([], 'b'), undefined, page([lacks])];
+    const ask = async () => pages.shift();
+    const calls = [1, 2, 3].map(() => () => lacksPatientArgument('t', declarations, env, ask));
+    const found: boolean[] = [];
+    for (const asks of calls) found.push(await asks());
+    expect(found).toEqual([false, false, true]);
   });
 
   test('a list that never ends is given up', async () => {

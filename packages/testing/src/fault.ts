@@ -24,6 +24,26 @@ export type Fault =
   | 'crash'
   | { readonly delayMs: number };
 
+const NAMED: readonly Fault[] = [
+  'request lost',
+  'answer lost',
+  'sent twice',
+  'overtaken',
+  'context lost',
+  'stale answer',
+  'crash',
+];
+
+/** @throws {TypeError} for what is no fault: a test without a fault that thinks it has one would prove nothing */
+export function checkFault(fault: Fault): void {
+  if (NAMED.includes(fault)) return;
+  const delayMs = typeof fault === 'object' && fault !== null ? fault.delayMs : undefined;
+  if (delayMs === undefined)
+    throw new TypeError(`a fault is ${NAMED.map((one) => `"${one}"`).join(', ')} or { delayMs }; this is none of them`);
+  if (!(Number.isFinite(delayMs) && delayMs >= 0))
+    throw new TypeError('"delayMs" must be a number of milliseconds, and must not be negative');
+}
+
 /** An answer as it was on the wire. */
 export interface WireCopy {
   readonly status: number;
@@ -51,8 +71,12 @@ export class Faults {
   #behind: Wanted[] = [];
   readonly #answers = new Map<string, WireCopy>();
 
-  /** Lets a fault befall the next call of an operation. @throws {TypeError} for a `stale answer` where nothing was answered yet */
-  add(to: string, operation: string, fault: Fault): void {
+  /**
+   * Lets a fault befall the next call of an operation.
+   * @returns whether it has
+   * @throws {TypeError} for a `stale answer` where nothing was answered yet
+   */
+  add(to: string, operation: string, fault: Fault): () => boolean {
     const place = `${to} ${operation}`;
     const stale = this.#answers.get(place);
     if (fault === 'stale answer' && stale === undefined)
@@ -61,7 +85,9 @@ export class Faults {
     const overtaken = new Promise<void>((resolve) => {
       overtake = resolve;
     });
-    this.#wanted.push({ fault, place, overtaken, stale, overtake });
+    const wanted = { fault, place, overtaken, stale, overtake };
+    this.#wanted.push(wanted);
+    return () => !this.#wanted.includes(wanted);
   }
 
   /** The fault of a call that has just been sent. */

@@ -5,14 +5,16 @@ import { decodeJwt } from 'jose';
 import { type BearerClaims, bearerClaims } from './bearer-claims.js';
 import type { Double } from './double.js';
 import type { TestPerson } from './people.js';
-import type { Stillness } from './stillness.js';
+import { type Stillness, turn } from './stillness.js';
 import { readAnswer, type WireAnswer } from './wire-answer.js';
 
 /** What goes on beside one real call. */
 export interface Beside {
-  /** Asks the same about the double: once to the end, and once until its first answer waits. */
+  /** Asks the same about the double: once to the end, and once until its first answer waits. Makes one more call ready. */
   before(): Promise<void>;
-  /** Lets the second one end. */
+  /** The real call leaves: the one that is ready leaves with it. */
+  leave(): void;
+  /** Lets all of it end. */
   after(): Promise<void>;
 }
 
@@ -32,14 +34,17 @@ export interface InterleavingParts {
 }
 
 /**
- * Runs every call of a client interleaved with like calls about a second patient: before it, and across it. The call across goes on by
- * one answer whenever a real answer comes, so that whatever an agent keeps from before an answer until after it is overwritten by then.
+ * Runs every call of a client interleaved with like calls about a second patient: before it, across it, and with it. The call across
+ * goes on by one answer whenever a real answer comes, so that whatever an agent keeps from before an answer until after it is
+ * overwritten by then. The call with it leaves when the real one does, and goes on by one answer as soon as a real one has gone on: it
+ * is asked for while an agent collects calls, and overwrites what an agent keeps over a wait of its own.
  * Calls with a scope that can change something are left alone, and those beside have no session, so that they can cause nothing.
  */
 export class Interleaving {
   readonly #parts: InterleavingParts;
   readonly #gates = new Map<string, Gate | undefined>();
   readonly #intents = new Set<string>();
+  readonly #following = new Set<Gate>();
   readonly #end = new AbortController();
   /** Runs work as if nobody had asked for it: it must not find itself inside the call it goes beside. */
   readonly #apart = AsyncLocalStorage.snapshot();
@@ -55,19 +60,32 @@ export class Interleaving {
     if (token === undefined || double === undefined || canChange(parseScopes(token.scope))) return undefined;
     const { stillness } = this.#parts;
     const done = repeated();
-    const ask = (gate?: Gate): Promise<void> => this.#apart(() => this.#ask({ request, body, token, double, gate })).then(done);
-    const gate = new Gate(stillness);
-    let across: Promise<void> | undefined;
+    const ready = (gate?: Gate): Promise<Ask> => this.#apart(() => this.#ready({ request, body, token, double, gate }));
+    const ended = async (ask: Promise<Ask>, gate?: Gate): Promise<void> => {
+      done(await this.#apart(await ask));
+      gate?.over();
+    };
+    const [gate, following] = [new Gate(stillness), new Gate(stillness)];
+    let along: Ask | undefined;
+    const underWay: Promise<void>[] = [];
     return {
       before: async () => {
-        await stillness.settled(ask());
+        await stillness.settled(ended(ready()));
         const reached = gate.reached();
-        across = ask(gate).finally(() => gate.over());
+        underWay.push(ended(ready(gate), gate));
         await stillness.settled(reached);
+        along = await ready(following);
+      },
+      leave: () => {
+        if (along === undefined) return;
+        this.#following.add(following);
+        underWay.push(ended(Promise.resolve(along), following));
       },
       after: async () => {
+        this.#following.delete(following);
         gate.open();
-        if (across !== undefined) await stillness.settled(across);
+        following.open();
+        await stillness.settled(Promise.all(underWay));
       },
     };
   }
@@ -87,9 +105,15 @@ export class Interleaving {
     await this.#gates.get(bearerClaims(request)?.txn ?? '')?.pass();
   }
 
-  /** A real answer has come: each call that goes on beside goes on by one, until it waits again. */
+  /** A real answer has come: each call across goes on by one, until it waits again, and what follows has got as far as the real one. */
   async step(): Promise<void> {
-    await Promise.all([...this.#gates.values()].map((gate) => gate?.step()));
+    const across = [...this.#gates.values()].filter((gate) => gate !== undefined && !this.#following.has(gate));
+    await Promise.all([...across.map((gate) => gate?.step()), ...[...this.#following].map((gate) => gate.here())]);
+  }
+
+  /** A real answer has gone on: what follows it does, too. */
+  follow(): void {
+    for (const gate of this.#following) void turn().then(() => gate.credit());
   }
 
   /** Ends everything. */
@@ -98,8 +122,8 @@ export class Interleaving {
     for (const gate of this.#gates.values()) gate?.open();
   }
 
-  /** Asks once about the double, with a launch, a token and an intent of its own. Never rejects. */
-  async #ask(call: Call): Promise<BesideOutcome> {
+  /** Makes one call about the double ready, with a launch, a token and an intent of its own. Nothing of it ever rejects. */
+  async #ready(call: Call): Promise<Ask> {
     const { request, body, token, double, gate } = call;
     const { launch, tokens, fetch } = this.#parts;
     try {
@@ -108,18 +132,24 @@ export class Interleaving {
       const { accessToken } = await tokens.exchange({ subjectToken, resource: token.aud, scope: token.scope });
       const intent = crypto.randomUUID();
       this.#intents.add(intent);
-      const response = await fetch(request.url, {
-        method: request.method,
-        headers: besideHeaders(request, accessToken, double),
-        body: besideBody(body, double, intent),
-        signal: this.#end.signal,
-      });
-      return readAnswer(response.status, await response.text());
+      const [headers, about] = [besideHeaders(request, accessToken, double), besideBody(body, double, intent)];
+      const { method, url } = request;
+      return async () => {
+        try {
+          const response = await fetch(url, { method, headers, body: about, signal: this.#end.signal });
+          return readAnswer(response.status, await response.text());
+        } catch {
+          return 'broken';
+        }
+      };
     } catch {
-      return 'broken';
+      return async () => 'broken';
     }
   }
 }
+
+/** Sends a call that is ready. */
+type Ask = () => Promise<BesideOutcome>;
 
 interface Call {
   readonly request: Request;
@@ -136,6 +166,8 @@ class Gate {
   /** Told when an answer waits, or the call is over. */
   readonly #lookers = new Set<() => void>();
   #open = false;
+  /** Answers that may pass though nobody waits yet. */
+  #credits = 0;
 
   constructor(stillness: Stillness) {
     this.#stillness = stillness;
@@ -148,9 +180,18 @@ class Gate {
 
   async pass(): Promise<void> {
     if (this.#open) return;
+    if (this.#credits > 0) {
+      this.#credits -= 1;
+      return;
+    }
     const stepped = new Promise<void>((resolve) => this.#waiting.add(resolve));
     wake(this.#lookers);
     await this.#stillness.settled(stepped);
+  }
+
+  /** Resolves when an answer waits here, or none will. */
+  async here(): Promise<void> {
+    if (!this.#open && this.#waiting.size === 0) await this.#stillness.settled(this.reached());
   }
 
   /** What waits goes on, until it waits again. */
@@ -159,6 +200,12 @@ class Gate {
     const again = this.reached();
     wake(this.#waiting);
     await this.#stillness.settled(again);
+  }
+
+  /** One answer may pass: the one that waits, or the next. */
+  credit(): void {
+    if (this.#waiting.size === 0) this.#credits += 1;
+    else wake(this.#waiting);
   }
 
   /** Nothing waits here any more. */

@@ -48,11 +48,13 @@ export function passages(parts: PassageParts): Look {
       before: async () => {
         await beside?.before();
         await stop.pass('request');
+        beside?.leave();
       },
       piece: async (text) => {
         await hop.piece(text);
         if (judged) await interleaving?.step();
         await stop.pass('answer');
+        if (judged) interleaving?.follow();
       },
       after: async () => {
         faults.answered(to, operation, hop.copy());

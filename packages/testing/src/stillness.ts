@@ -1,3 +1,19 @@
+/** As it was before a test put timers of its own in place of the real ones. */
+const { setImmediate } = globalThis;
+
+/** @throws {TypeError} when turns of the event loop would never come: a test replaced what a session waits with */
+export function checkTurns(): void {
+  if (globalThis.setImmediate === setImmediate) return;
+  throw new TypeError(
+    "`setImmediate` was replaced, and a switch would never end: vi.useFakeTimers({ toFake: ['Date', 'setTimeout', 'setInterval'] }) leaves it",
+  );
+}
+
+/** The event loop has turned once. */
+export function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
 /** Looks at nothing happening, in a row, before it is believed. */
 const ROUNDS = 1000;
 
@@ -23,7 +39,7 @@ export class Stillness {
     work.then(done, done);
     for (let still = 0; !over && still < ROUNDS; ) {
       const before = this.#happened;
-      await new Promise((resolve) => setImmediate(resolve));
+      await turn();
       await crypto.subtle.digest('SHA-256', new Uint8Array(1));
       still = this.#happened === before ? still + 1 : 0;
     }

@@ -5,7 +5,7 @@ const BEGIN = Date.UTC(2026, 5, 1, 8);
 export interface TestClock {
   /** Milliseconds since the epoch. */
   now(): number;
-  /** Lets time pass, milliseconds; waits that end meanwhile end. */
+  /** Lets time pass, milliseconds; waits that end meanwhile end. @throws {TypeError} for what is negative or not finite */
   advance(ms: number): void;
   /** Resolves when that much time has passed, or as soon as `signal` aborts. */
   wait(ms: number, signal?: AbortSignal): Promise<void>;
@@ -18,7 +18,8 @@ export function testClock(): TestClock {
   return {
     now: () => at,
     advance(ms) {
-      if (!(ms >= 0)) throw new TypeError('time passes forward: "ms" must not be negative');
+      if (!(Number.isFinite(ms) && ms >= 0))
+        throw new TypeError('time passes forward: "ms" must be a number of milliseconds, and not be negative');
       at += ms;
       for (const entry of [...waiting]) if (entry.until <= at) entry.wake();
     },

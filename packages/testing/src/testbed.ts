@@ -27,7 +27,7 @@ import type { AgentEnv, HmcpHandler } from '@hmcp/server';
 import { AgentProcess, type Running } from './agent-process.js';
 import { canariesOf, checkDeclared } from './canaries.js';
 import { doublesOf } from './double.js';
-import { type Fault, Faults } from './fault.js';
+import { checkFault, type Fault, Faults } from './fault.js';
 import { type Held, type HoldAt, Holds } from './held.js';
 import { Interleaving } from './interleaving.js';
 import { auditWhile, fetchWhile, type Life } from './life.js';
@@ -35,7 +35,7 @@ import { type MemoryAudit, memoryAudit } from './memory-audit.js';
 import { Network } from './network.js';
 import { passages } from './passages.js';
 import { chartsOf, people as shipped, type TestPerson } from './people.js';
-import { Stillness } from './stillness.js';
+import { checkTurns, Stillness, turn } from './stillness.js';
 import { type TestClock, testClock } from './test-clock.js';
 import { signingKey, testIssuer } from './test-issuer.js';
 import { type Trace, TraceBook } from './trace.js';
@@ -86,7 +86,7 @@ export interface TestbedOptions {
   readonly scope?: string | undefined;
   /**
    * Whether each call of a tool that only reads is accompanied by like calls about a second patient, the double of the first: one
-   * before, one across. `false` for agents that know only their own people, or that wait for the test. @default true
+   * before, one across, one together with it. `false` for agents that know only their own people, or that wait for the test. @default true
    */
   readonly interleave?: boolean | undefined;
 }
@@ -95,6 +95,11 @@ export interface TestbedOptions {
 export interface Testbed {
   readonly clock: TestClock;
   readonly trace: Trace;
+  /**
+   * The network of the portal: for a client's own transport that is put on a session, as there is no other way to an agent here. A client
+   * that takes a `fetch` is given the session's.
+   */
+  readonly fetch: typeof globalThis.fetch;
   /** What signing in for a patient yields to the portal: to renew a session with. @throws {TypeError} for somebody not in the testbed */
   launch(person: TestPerson): Promise<Grant>;
   /**
@@ -105,6 +110,7 @@ export interface Testbed {
   /**
    * Switches a session: a new grant, and the confirmation typed by a person who reads the chart.
    * @param options.confirm answers instead of that person
+   * @throws {TypeError} for somebody not in the testbed, or a session of another one; under fake timers that replace `setImmediate`
    */
   switch(
     session: Session,
@@ -115,13 +121,13 @@ export interface Testbed {
    * Stops the next call of a tool at an agent until it is released. Any hop may be named as the trace has it: at `fhir` such as
    * `{ name: 'GET Observation' }`, at `context-manager` such as `{ name: 'hmcp-context-switch' }`.
    * @param options.at `request`: before the agent is asked. @default "answer": the agent has answered, nobody has got it
-   * @throws {TypeError} for a party that is not in the testbed
+   * @throws {TypeError} for a party that is not in the testbed, or another `at`
    */
   hold(agent: string, contract: Pick<PatientTool, 'name'>, options?: { readonly at?: HoldAt | undefined }): Held;
   /**
    * Lets a fault befall the next call of a tool at an agent, or of any other hop, named as for {@link hold}.
    * @throws {TypeError} for a party that is not in the testbed; for a `crash` of what is no agent; for a `stale answer` where nothing
-   * was answered yet; for a `delayMs` that is negative
+   * was answered yet; for a `context lost` at `fhir`, where there is none; for a `delayMs` that is negative; for what is no fault
    */
   fault(agent: string, contract: Pick<PatientTool, 'name'>, fault: Fault): void;
   /** Verifies the audit chain of one party: an agent, `portal`, `fhir` or `context-manager`. */
@@ -134,12 +140,13 @@ export interface Testbed {
 /**
  * Makes a testbed: every agent's real handler, a real context manager over a store in memory, a FHIR server with the charts, tokens
  * minted and exchanged by the protocol's rules, and audit chains in memory.
- * @throws {TypeError} for a name that is used twice, a person without a chart, charts that contradict each other, or a declared value that
+ * @throws {TypeError} under fake timers that replace `setImmediate`; for a name that is used twice, a person without a chart, charts that contradict each other, or a declared value that
  *   is not of one person alone
  */
 export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
   const { people = Object.values(shipped), scope = PATIENT_SCOPE, interleave = true } = options;
   const members = options.agents.map((one) => ('agent' in one ? one : { agent: one }));
+  checkTurns();
   const names = [PORTAL, MANAGER, FHIR, ISSUER, ...members.map(({ agent }) => agent.name)];
   const twice = names.find((name, index) => names.indexOf(name) !== index);
   if (twice !== undefined) throw new TypeError(`the name "${twice}" is used twice in this testbed`);
@@ -324,8 +331,12 @@ export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
     interleaving = new Interleaving({ doubles: byPatient, launch, tokens, fetch: desk.fetch, stillness });
   }
   const sessions = new Set<WatchedSession>();
-  const launch = async (person: TestPerson): Promise<Grant> => {
+  const opened = new WeakSet<Session>();
+  const isIn = (person: TestPerson): void => {
     if (!people.includes(person)) throw new TypeError('this person is not in the testbed');
+  };
+  const launch = async (person: TestPerson): Promise<Grant> => {
+    isIn(person);
     return launchFor(person);
   };
 
@@ -336,6 +347,7 @@ export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
   const bed: Testbed = {
     clock,
     trace,
+    fetch: desk.fetch,
     launch,
     async open(person, { assurance = 'manager' } = {}) {
       const managed =
@@ -343,20 +355,31 @@ export async function createTestbed(options: TestbedOptions): Promise<Testbed> {
       const session = await openSession({ agent: portal, grant: await launch(person), ...managed });
       const watched = new WatchedSession({ session, trace, during: (work) => holds.during(work), people, person });
       sessions.add(watched);
+      opened.add(watched);
       trace.at('session opened at', person);
       return watched;
     },
-    switch: (session, person, { confirm = async (dialog: SwitchDialog) => typedBy(dialog, people) } = {}) =>
-      session.switchPatient({ authorize: () => launch(person), confirm }),
+    async switch(session, person, { confirm = async (dialog: SwitchDialog) => typedBy(dialog, people) } = {}) {
+      // Told to the test, and not to the session: it would abort, and the test go on with the patient before.
+      if (!opened.has(session)) throw new TypeError('this session was not opened in this testbed');
+      isIn(person);
+      checkTurns();
+      return session.switchPatient({ authorize: () => launch(person), confirm });
+    },
     hold(agent, contract, { at = 'answer' } = {}) {
       known(agent);
+      if (at !== 'request' && at !== 'answer') throw new TypeError('"at" of a hold is "request" or "answer"');
       return holds.add(agent, contract.name, at);
     },
     fault(agent, contract, fault) {
       known(agent);
       if (fault === 'crash' && !isAgent(agent)) throw new TypeError(`only an agent can crash, not "${agent}"`);
-      if (typeof fault === 'object' && !(fault.delayMs >= 0)) throw new TypeError('"delayMs" must not be negative');
-      faults.add(agent, contract.name, fault);
+      checkFault(fault);
+      if (fault === 'context lost' && agent === FHIR)
+        throw new TypeError('a request to a FHIR server carries no envelope to lose');
+      const befell = faults.add(agent, contract.name, fault);
+      const what = typeof fault === 'string' ? fault : `delay of ${fault.delayMs} ms`;
+      trace.planted(`${what} at ${agent} ${contract.name}`, befell);
     },
     verifyAudit(party) {
       const audit = audits.get(party);
@@ -393,9 +416,9 @@ async function untilDone(work: Promise<void>, clock: TestClock): Promise<void> {
   const done = work.finally(() => {
     over = true;
   });
-  for (let turn = 1; !over; turn += 1) {
-    await new Promise((resolve) => setImmediate(resolve));
-    if (turn % 50 === 0) clock.advance(500);
+  for (let turns = 1; !over; turns += 1) {
+    await turn();
+    if (turns % 50 === 0) clock.advance(500);
   }
   await done;
 }

@@ -20,8 +20,8 @@ export interface TraceHop {
   /** Of the envelope: which act of the person, at which epoch of the session. */
   readonly intent: string | undefined;
   readonly epoch: number | undefined;
-  /** `broken`: the caller went away before the answer. */
-  readonly outcome: 'under way' | 'answered' | 'refused' | 'broken';
+  /** `failed`: a tool answered that it failed; what its handler threw stays there. `broken`: the caller went away before the answer. */
+  readonly outcome: 'under way' | 'answered' | 'failed' | 'refused' | 'broken';
   readonly code?: number | undefined;
   readonly check?: string | undefined;
 }
@@ -36,7 +36,7 @@ export interface Trace {
   readonly audit: readonly AuditRecord[];
   /** Name of the party a resource identifier is of; what it is given, for any other text. */
   nameOf(resource: string): string;
-  /** Each place where something of one person got into work for another, in a sentence; none when all stayed where it belongs. */
+  /** Each place where something of one person got into work for another, and what, in a sentence; none when all stayed where it belongs. */
   strays(): readonly string[];
   /**
    * Which tools interleaving proved nothing about: calls of theirs were answered, and none beside them was; `undefined` when there is
@@ -45,7 +45,7 @@ export interface Trace {
   unproven(): string | undefined;
   /** Tools whose answers about somebody never held a value of theirs: had one got into work for another, nobody could have noticed. */
   vacuities(): readonly Vacuity[];
-  /** One line a hop, a switch, a delivery. */
+  /** One line a hop, a switch, a delivery, a fault that was asked for. */
   toString(): string;
   /** Writes {@link toString}. @param out default standard output */
   print(out?: { write(text: string): unknown }): void;
@@ -53,6 +53,8 @@ export interface Trace {
 
 interface Entry {
   readonly hop: Omit<TraceHop, 'outcome' | 'code' | 'check'>;
+  /** Whom its token is for: two people may have one name. */
+  readonly person: TestPerson | undefined;
   /** Whether what it carries is looked at: a manager's dialog names the next patient, as it must. */
   readonly judged: boolean;
   /** The test itself chose what was sent. */
@@ -124,11 +126,12 @@ export class TraceBook implements Trace {
     const operation = operationOf(request, body);
     if (operation === undefined) return undefined;
     const { intent, epoch } = intentOf(body);
-    const hop = { from, to, operation, person: this.#personOf(request)?.name, intent, epoch };
+    const person = this.#personOf(request);
+    const hop = { from, to, operation, person: person?.name, intent, epoch };
     const more = { status: undefined, type: '', received: '', broken: false };
     const sent = `${request.url}\n${plain(request.url)}\n${body}`;
     const asks = judged && ASKING.has(messageOf(body).method);
-    const entry: Entry = { hop, judged, byTest, aside, asks, sent, ...more };
+    const entry: Entry = { hop, person, judged, byTest, aside, asks, sent, ...more };
     this.#entries.push(entry);
     this.#lines.push(() => lineOf(hopOf(entry), aside));
     return {
@@ -158,11 +161,16 @@ export class TraceBook implements Trace {
     this.#lines.push(() => `— ${what} ${person.name}`);
   }
 
+  /** A fault was asked for. */
+  planted(what: string, befell: () => boolean): void {
+    this.#lines.push(() => `— fault: ${what}${befell() ? '' : ', which befell no call'}`);
+  }
+
   /** A value is delivered to the one who asked about `asked`, while the session is at `now`. */
   delivered(what: string, asked: TestPerson, now: TestPerson, value: unknown): void {
     const others = this.#others(asked, written(value));
     const late = asked === now ? [] : [`${what}, asked about ${asked.name}, was delivered with ${now.name} on the screen`];
-    const found = [...late, ...others.map((other) => `${what} about ${asked.name} was delivered with values of ${other.name}`)];
+    const found = [...late, ...others.map((other) => `${what} about ${asked.name} was delivered with values of ${other}`)];
     this.#strays.push(...found);
     this.#lines.push(() => `  delivered: ${what} about ${asked.name}${found.length === 0 ? '' : ' ✗ STRAY'}`);
   }
@@ -175,7 +183,7 @@ export class TraceBook implements Trace {
           `${hop.from} → ${hop.to} ${hop.operation} about ${hop.person} was answered, and the same beside it`,
       )
       .map((what) => `${what} about the double was refused 40903: something of somebody else had got into it`);
-    return [...this.#entries.flatMap((entry) => this.#straysOf(entry)), ...this.#strays, ...new Set(mixed)];
+    return [...new Set([...this.#entries.flatMap((entry) => this.#straysOf(entry)), ...this.#strays, ...mixed])];
   }
 
   unproven(): string | undefined {
@@ -212,35 +220,41 @@ export class TraceBook implements Trace {
    * an agent sent nobody can tell whether a handler had seen it before the refusal, and progress comes before a refusal, too.
    */
   #straysOf(entry: Entry): string[] {
-    const { hop, judged, byTest, sent, received } = entry;
-    const person = this.#people.find(({ name }) => name === hop.person);
+    const { hop, person, judged, byTest, sent, received } = entry;
     if (!judged || person === undefined) return [];
     const kept = byTest && hopOf(entry).outcome === 'refused';
     const at = `${hop.from} → ${hop.to} ${hop.operation} about ${person.name}`;
     return [
-      ...(kept ? [] : this.#others(person, sent).map((other) => `${at} was asked with values of ${other.name}`)),
-      ...this.#others(person, received).map((other) => `${at} was answered with values of ${other.name}`),
+      ...(kept ? [] : this.#others(person, sent).map((other) => `${at} was asked with values of ${other}`)),
+      ...this.#others(person, received).map((other) => `${at} was answered with values of ${other}`),
     ];
   }
 
   /** Whether an answer of an agent tells whose it is. What the call held it may only have echoed, and every agent is told the id. */
   #toldBy(entry: Entry): Told[] {
-    const { hop, asks, aside, sent, received } = entry;
-    const person = this.#people.find(({ name }) => name === hop.person);
+    const { person, asks, aside, sent, received } = entry;
     if (!asks || person === undefined || !wasAnswered(entry)) return [];
     const given = new Set([person.id, ...this.#canaries.valuesIn(sent, person)]);
     const telling = this.#canaries.valuesIn(received, person).some((value) => !given.has(value));
     return [{ tool: toolOf(entry), person, aside, telling }];
   }
 
-  #others(person: TestPerson, text: string): TestPerson[] {
-    return this.#canaries.whoseIn(text).filter((other) => other !== person);
+  /** Whose values stand in a text that should be of this person alone, and which. */
+  #others(person: TestPerson, text: string): string[] {
+    const others = this.#canaries.whoseIn(text).filter((other) => other !== person);
+    return others.map((other) => `${other.name} (${few(this.#canaries.valuesIn(text, other))})`);
   }
 
   #personOf(request: Request): TestPerson | undefined {
     const patient = bearerClaims(request)?.patient;
     return this.#people.find(({ id }) => id === patient);
   }
+}
+
+/** The first values, and how many more there are. */
+function few(values: readonly string[]): string {
+  const [first, rest] = [values.slice(0, 3), values.slice(3)];
+  return `${first.join(', ')}${rest.length === 0 ? '' : ` and ${rest.length} more`}`;
 }
 
 /** Everything in a value, also what JSON leaves out: a map, a set, what is not to be listed, what refers to itself. */
@@ -265,15 +279,14 @@ function plain(url: string): string {
 
 function hopOf({ hop, status, received, broken }: Entry): TraceHop {
   if (status === undefined) return { ...hop, outcome: broken ? 'broken' : 'under way' };
-  const { code, check } = readAnswer(status, received);
+  const { code, check, failed } = readAnswer(status, received);
   if (code !== undefined) return { ...hop, outcome: 'refused', code, ...(check === undefined ? {} : { check }) };
-  return { ...hop, outcome: broken ? 'broken' : received === '' ? 'under way' : 'answered' };
+  return { ...hop, outcome: broken ? 'broken' : received === '' ? 'under way' : failed ? 'failed' : 'answered' };
 }
 
 /** An answer came, and is neither a refusal nor a tool's own error. */
 function wasAnswered(entry: Entry): boolean {
-  const { status, received } = entry;
-  return status !== undefined && hopOf(entry).outcome === 'answered' && endOf(readAnswer(status, received)) === 'answered';
+  return hopOf(entry).outcome === 'answered';
 }
 
 function toolOf({ hop }: Entry): string {

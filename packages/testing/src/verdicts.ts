@@ -36,8 +36,8 @@ export async function hasRefused(received: unknown, code: number, { check }: Ref
 /** What is known of a pipeline that must stay on its patient. */
 export interface StayExpectation {
   /**
-   * Tools whose answers hold no value of a patient, such as a count or `{ signed: true }`, as the trace has them: `agent tool`. Nothing
-   * is proven of their answers. @default none
+   * Tools whose answers hold no value of a patient, such as a count or `{ signed: true }`, or were about somebody who has no rows there,
+   * as the trace has them: `agent tool`. Values of others are still found in their answers; nothing else is. @default none
    */
   readonly without?: readonly string[] | undefined;
 }
@@ -76,7 +76,7 @@ function vacuous(trace: Trace, without: readonly string[]): string | undefined {
     told,
     'Values are ids, names, numbers and measured values of the charts, and what `withValues` declares of rows of your own. What the call itself held may be an echo, and does not count.',
     'First declare the values of your own rows; then give rows to the doubles (`create(env, { people })`), or test with `interleave: false`: a double without rows is answered with nothing, and what remembers that answers everybody so.',
-    "Only of a tool whose answers never say anything of anybody, a count or `{ signed: true }`, say so: toStayOnPatient({ without: ['agent tool'] }). Nothing in its answers is a leak then.",
+    "Only of a tool whose answers say nothing of anybody, a count or `{ signed: true }`, or about somebody who has no such rows, say so: toStayOnPatient({ without: ['agent tool'] }). Values of others are still found in its answers; nothing else is.",
   ].join('\n');
 }
 

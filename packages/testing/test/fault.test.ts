@@ -296,9 +296,31 @@ describe('a fault', () => {
   it.each<[string, Fault, string]>([
     ['a delay that is negative', { delayMs: -1 }, 'must not be negative'],
     ['a delay that is no number', { delayMs: Number.NaN }, 'must not be negative'],
+    ['a delay without an end', { delayMs: Number.POSITIVE_INFINITY }, 'must be a number of milliseconds'],
+    ['a delay in words', { delayMs: '5' as never }, 'must be a number of milliseconds'],
+    ['one of another name', 'lost' as never, 'a fault is "request lost", "answer lost"'],
+    ['nothing', undefined as never, 'this is none of them'],
+    ['null', null as never, 'this is none of them'],
+    ['an empty object', {} as never, 'this is none of them'],
   ])('is not %s', async (_, fault, expected) => {
     await using bed = await createTestbed({ agents: [labs], people: [ann], interleave: false });
     expect(() => bed.fault('labs', listResults, fault)).toThrow(expected);
+  });
+
+  it('cannot take an envelope from a request to the FHIR server, which has none', async () => {
+    await using bed = await createTestbed({ agents: [labs], people: [ann], interleave: false });
+    expect(() => bed.fault('fhir', { name: 'GET Observation' }, 'context lost')).toThrow('no envelope to lose');
+  });
+
+  it('is printed, and whether it befell a call', async () => {
+    await using bed = await createTestbed({ agents: [labs], people: [ann], interleave: false });
+    const session = await bed.open(ann);
+    bed.fault('labs', { name: 'list-result' }, 'crash');
+    bed.fault('labs', listResults, { delayMs: 1 });
+    expect(bed.trace.toString()).toContain('— fault: delay of 1 ms at labs list-results, which befell no call');
+    await session.call('labs', listResults, {});
+    expect(bed.trace.toString()).toContain('— fault: delay of 1 ms at labs list-results\n');
+    expect(bed.trace.toString()).toContain('— fault: crash at labs list-result, which befell no call\n');
   });
 
   it('is asked of agents of the testbed only', async () => {

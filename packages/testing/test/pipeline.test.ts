@@ -1,7 +1,7 @@
 import { assess, labs, listResults, medications, triage } from '@hmcp/clinic';
 import { definePatientTool } from '@hmcp/core';
 import { createHmcpHandler, defineAgent, patientTool } from '@hmcp/server';
-import { createTestbed, people } from '@hmcp/testing';
+import { createTestbed, people, personFrom } from '@hmcp/testing';
 import { McpServer } from '@modelcontextprotocol/server';
 import { describe, expect, it, test } from 'vitest';
 import * as z from 'zod';
@@ -65,9 +65,10 @@ describe('a planted leak', () => {
     expect(bed.trace).toStayOnPatient();
     await bed.switch(session, bo);
     await session.call('notes', note, {});
+    const which = `${ann.name} (139.21, 4.617, 102.31 and 25 more)`;
     expect(bed.trace.strays()).toEqual([
-      `portal → notes note about ${bo.name} was answered with values of ${ann.name}`,
-      `notes note about ${bo.name} was delivered with values of ${ann.name}`,
+      `portal → notes note about ${bo.name} was answered with values of ${which}`,
+      `notes note about ${bo.name} was delivered with values of ${which}`,
     ]);
     expect(() => expect(bed.trace).toStayOnPatient()).toThrow(`answered with values of ${ann.name}`);
   });
@@ -119,5 +120,62 @@ describe('a pipeline that refuses', () => {
     const session = await bed.open(ann);
     await expect(session.call('labs', listResults, {})).toHaveRefused(40302, { check: 'peer' });
     expect(bed.trace.hops.filter(({ to }) => to === 'labs')).toEqual([]);
+  });
+});
+
+describe('a trace', () => {
+  it('says of a tool whose handler throws that it failed, and holds nothing of what it threw', async () => {
+    const broken = defineAgent('notes', (env) =>
+      createHmcpHandler(() => {
+        const server = new McpServer({ name: 'notes', version: '1.0.0' });
+        patientTool(server, note, async (_, { fhir }) => {
+          throw new Error(JSON.stringify(await fhir.search('Observation')));
+        });
+        return server;
+      }, env),
+    );
+    await using bed = await createTestbed({ agents: [broken], people: [ann, bo], interleave: false });
+    const session = await bed.open(ann);
+    await expect(session.call('notes', note, {})).rejects.toThrow('reported an error');
+    expect(bed.trace.hops.find(({ to }) => to === 'notes')).toMatchObject({ outcome: 'failed' });
+    expect(bed.trace.toString()).toContain(`portal → notes note · ${ann.name} · epoch 1: failed`);
+  });
+
+  it('tells two people of one name apart', async () => {
+    const chart = (id: string, value: number, birthDate: string) => ({
+      resourceType: 'Bundle',
+      type: 'collection',
+      entry: [
+        {
+          resource: {
+            resourceType: 'Patient',
+            id,
+            name: [{ given: ['Cora'], family: 'Likewise' }],
+            birthDate,
+            identifier: [{ value: `MRN-${id}` }],
+          },
+        },
+        {
+          resource: {
+            resourceType: 'Observation',
+            id: `row-of-${id}`,
+            status: 'final',
+            code: { text: 'Potassium' },
+            subject: { reference: `Patient/${id}` },
+            valueQuantity: { value, unit: 'mmol/L' },
+          },
+        },
+      ],
+    });
+    const [one, other] = [
+      personFrom(chart('cora-first', 5.8731, '1961-03-04')),
+      personFrom(chart('cora-second', 3.2879, '1972-09-21')),
+    ];
+    await using bed = await createTestbed({ agents: [labs], people: [one, other] });
+    const session = await bed.open(one);
+    await session.call('labs', listResults, {});
+    await bed.switch(session, other);
+    await session.call('labs', listResults, {});
+    expect(bed.trace).toStayOnPatient();
   });
 });

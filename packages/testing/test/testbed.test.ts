@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import type { Session } from '@hmcp/agent';
 import { assess, draftOrder, labs, listResults, medications, openOrderBook, orders, partOfOrders, triage } from '@hmcp/clinic';
 import { createTestbed, people, type ServedAgent, type Testbed, type TestPerson } from '@hmcp/testing';
-import { describe, expect, it } from 'vitest';
+import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
+import { describe, expect, it, vi } from 'vitest';
 import '@hmcp/testing/vitest';
 
 const { adalinde: ann, beatrisa: bo } = people;
@@ -200,6 +201,69 @@ describe('a testbed', () => {
     expect(() => bed.hold('triage', assess)).toThrow('no agent "triage"');
     expect(() => bed.verifyAudit('triage')).toThrow('no party "triage"');
     expect(() => bed.clock.advance(-1)).toThrow('forward');
+    expect(() => bed.clock.advance(Number.POSITIVE_INFINITY)).toThrow('milliseconds');
+    expect(() => bed.hold('labs', listResults, { at: 'later' as never })).toThrow('"request" or "answer"');
+  });
+
+  it('tells the test, and does not abort in silence, when a switch leads to nobody or is of another testbed', async () => {
+    await using bed = await createTestbed({ agents: [labs], people: [ann] });
+    await using other = await createTestbed({ agents: [labs], people: [ann, bo] });
+    const session = await bed.open(ann);
+    await expect(bed.switch(session, bo)).rejects.toThrow(/^this person is not in the testbed$/);
+    await expect(other.switch(session, bo)).rejects.toThrow('not opened in this testbed');
+    expect(session.epoch).toBe(1);
+  });
+});
+
+describe('a client one did not write', () => {
+  it.each<[string, (bed: Testbed, session: Session, url: URL) => StreamableHTTPClientTransport]>([
+    ['by its fetch', (_, session, url) => new StreamableHTTPClientTransport(url, { fetch: session.fetch })],
+    ['by its transport', (bed, session, url) => session.transport(new StreamableHTTPClientTransport(url, { fetch: bed.fetch }))],
+  ])('is put on a session %s, and is traced and interleaved as any other', async (_, on) => {
+    await using bed = await createTestbed({ agents, people: [ann] });
+    const session = await bed.open(ann);
+    const client = new Client({ name: 'foreign', version: '1.0.0' });
+    await session.act(async () => {
+      await client.connect(on(bed, session, new URL('https://labs.testbed.example/mcp')));
+      return client.callTool({ name: 'list-results', arguments: {} });
+    });
+    await client.close();
+    expect(bed.trace).toStayOnPatient();
+    expect(bed.trace).toHaveAudited({ by: 'labs', event: 'request.served', tool: 'list-results' });
+    expect(bed.trace.toString().match(/‖ portal → labs list-results/g)).toHaveLength(3);
+  });
+});
+
+describe('under fake timers, a testbed', () => {
+  it('works as long as they leave `setImmediate`', async () => {
+    vi.useFakeTimers({ toFake: ['Date', 'setTimeout', 'setInterval'] });
+    try {
+      await using bed = await createTestbed({ agents, people: [ann, bo] });
+      const session = await bed.open(ann);
+      const held = bed.hold('labs', listResults);
+      const late = session.call('triage', assess, { reason: 'cough' });
+      await held.reached;
+      expect(await bed.switch(session, bo)).toMatchObject({ result: 'committed' });
+      held.release();
+      await expect(late).toHaveRefused(40901);
+      await session.call('triage', assess, { reason: 'cough' });
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
+  it('says so when they do not, and hangs nowhere', async () => {
+    const bed = await createTestbed({ agents, people: [ann, bo] });
+    const session = await bed.open(ann);
+    vi.useFakeTimers();
+    try {
+      await session.call('labs', listResults, {});
+      await expect(bed.switch(session, bo)).rejects.toThrow('`setImmediate` was replaced');
+      await expect(createTestbed({ agents })).rejects.toThrow('`setImmediate` was replaced');
+      await bed.close();
+    } finally {
+      vi.useRealTimers();
+    }
   });
 });
 

@@ -212,3 +212,45 @@ describe('what was told', () => {
     expect(vacuitiesOf(answers).map(({ tool, person }) => `${tool} ${person.name}`)).toEqual(expected);
   });
 });
+
+describe('a tool that is named as one without values', () => {
+  const results = definePatientTool({
+    name: 'results',
+    description: 'What was measured, in words',
+    scope: 'patient/Observation.rs',
+    input: z.object({}),
+    output: z.object({ text: z.string() }),
+  });
+  /** Says what was measured; one that remembers says it of everybody. */
+  function speaker(remembers: boolean): AgentDefinition {
+    let known: string | undefined;
+    return defineAgent('speaker', (env) =>
+      createHmcpHandler(() => {
+        const server = new McpServer({ name: 'speaker', version: '1.0.0' });
+        patientTool(server, results, async (_, { fhir }) => {
+          const rows = (await fhir.search('Observation')) as { valueQuantity?: { value?: number } }[];
+          const text = rows.flatMap(({ valueQuantity }) => valueQuantity?.value ?? []).join(', ');
+          known ??= text;
+          return { text: remembers ? known : text };
+        });
+        return server;
+      }, env),
+    );
+  }
+  const { adalinde, dorothix } = people;
+
+  it.each([
+    [false, undefined],
+    [true, `about ${dorothix.name} was answered with values of ${adalinde.name}`],
+  ])('because somebody has no rows there, still shows the values of others (it remembers: %s)', async (remembers, stray) => {
+    await using bed = await createTestbed({ agents: [speaker(remembers)], interleave: false, people: [adalinde, dorothix] });
+    const session = await bed.open(adalinde);
+    await session.call('speaker', results, {});
+    await bed.switch(session, dorothix);
+    await session.call('speaker', results, {});
+    const judge = () => expect(bed.trace).toStayOnPatient({ without: ['speaker results'] });
+    if (stray === undefined) judge();
+    else expect(judge).toThrow(stray);
+    if (stray === undefined) expect(() => expect(bed.trace).toStayOnPatient()).toThrow('about somebody who has no such rows');
+  });
+});

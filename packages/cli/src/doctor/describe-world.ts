@@ -33,7 +33,7 @@ export async function describeWorld(state: string): Promise<DeploymentDescriptio
   const agents = facts.parties.filter(
     ({ name, resource }) => resource !== undefined && resource !== fhirServer && name !== MANAGER,
   );
-  const servers = agents.map(async ({ name, resource, child }) => {
+  const servers = agents.map(async ({ name, resource, childOf }) => {
     // One whose configuration is missing is told of as a missing file.
     const own = PartyTrust.safeParse(await jsonIn(join(state, 'config', `${name}.json`))).data;
     return {
@@ -43,7 +43,7 @@ export async function describeWorld(state: string): Promise<DeploymentDescriptio
       issuers: [{ issuer: own?.issuer ?? issuer, fhirServer: own?.fhirServer ?? fhirServer }],
       managers: own?.managers ?? [manager.trusted],
       audit: join(state, 'audit', `${name}.jsonl`),
-      stdio: child === true,
+      stdio: childOf !== undefined,
     };
   });
   const described = DeploymentDescription.safeParse({
