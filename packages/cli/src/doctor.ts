@@ -18,7 +18,8 @@ user, of the servers. Without DESCRIPTION it examines the development world on a
 What it says "ok" to it has looked at, or asked: issuers, context managers, FHIR servers and servers for what they publish,
 files for their modes. A "note" is sound as described, and was not asked: a server tells its mode to callers with a token only,
 and its trust lists to nobody. It reads the description, not a program: it cannot see what a running server was started with.
-Who does not answer is a warning, and who answers otherwise a failure. "Others" of a file are its group and everybody else.
+A server, manager or FHIR server that does not answer is a warning, one that answers otherwise a failure; so is an issuer, or
+a "jwksUri", that does not answer. "Others" of a file are its group and everybody else; on Windows no modes are looked at.
 
   DESCRIPTION      a JSON file that says how the servers are deployed; it holds no secret:
                    {
