@@ -13,7 +13,7 @@ test('50302 audit_unavailable', async () => {
     },
     close: async () => {},
   };
-  const env = { resource, authorizationServers: ['https://as.example'], verifier, audit, pseudonymKey: 'of this example' };
+  const env = { resource, authorizationServers: ['https://as.example'], verifier, audit, pseudonymKey: 'a key of this example' };
   const labs = declared.create(env);
   // #region 50302-refused
   const unrecorded = await callTool(labs, resource, await token(), 'count-results'); // the disk of the audit log is full

@@ -18,8 +18,8 @@ async function manager(): Promise<(tool: string, args: object) => Promise<Answer
     verifier,
     store: memoryStore(),
     sealKey: { ...(await exportJWK(privateKey)), kid: 'seals', alg: 'ES256' },
-    tenantKey: 'of this example',
-    pseudonymKey: 'of this example',
+    tenantKey: 'a key of this example',
+    pseudonymKey: 'a key of this example',
     clients: [
       { clientId: 'portal', name: 'Portal', humanUi: true },
       { clientId: 'labs', name: 'Labs' },

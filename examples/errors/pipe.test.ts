@@ -13,7 +13,7 @@ async function child({ verifier }: Issuer) {
     authorizationServers: ['https://as.example'],
     verifier,
     audit: { append: async () => {}, close: async () => {} },
-    pseudonymKey: 'of this example',
+    pseudonymKey: 'a key of this example',
     operations: { tools: { 'count-results': { scope: 'patient/Observation.rs', patientArgument: null } } },
   });
   const server = new McpServer({ name: 'labs', version: '1.0.0' });

@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { protectedResourceMetadataUrl, smartClient } from '@hmcp/auth';
@@ -68,6 +68,47 @@ describe('a development world', () => {
       for (const part of [username, password, name]) expect(part).not.toBe('');
     for (const file of [ready.signingKeys, ready.client.keyFile]) expect((await stat(file)).mode & 0o077).toBe(0);
     for (const file of ready.audit) expect((await stat(file)).isFile()).toBe(true);
+  });
+
+  it('keeps everything in its state folder for its owner alone', async () => {
+    const modes = async (path: string) => (await stat(path)).mode & 0o777;
+    expect(await modes(state)).toBe(0o700);
+    const inside = await readdir(state, { recursive: true, withFileTypes: true });
+    expect(inside.map(({ name }) => name)).toEqual(
+      expect.arrayContaining(['keys', 'pseudonym.txt', 'labs.jwks.json', 'labs.json', 'labs.jsonl', 'world.json']),
+    );
+    for (const one of inside) {
+      const path = join(one.parentPath, one.name);
+      expect([path, await modes(path)]).toEqual([path, one.isDirectory() ? 0o700 : 0o600]);
+    }
+  });
+
+  it('is sound to the doctor, which finds what is changed in it', async () => {
+    const doctor = async () => {
+      const { code, stdout, stderr } = await hmcp('doctor', '--json', '--state', state);
+      expect(stderr).toBe('');
+      const { findings } = JSON.parse(stdout) as { findings: { level: string; about: string; found: string }[] };
+      const faults = findings.filter(({ level }) => level === 'failure' || level === 'warning');
+      return { code, faults: faults.map(({ level, about, found }) => `${level} ${about}: ${found}`) };
+    };
+    expect(await doctor()).toEqual({ code: 0, faults: [] });
+
+    const [config, key] = [join(state, 'config/labs.json'), join(state, 'keys/labs.jwks.json')];
+    const before = await readFile(config, 'utf8');
+    await writeFile(config, before.replace('"hmcp-development"', '"else"'));
+    await chmod(key, 0o644);
+    try {
+      expect(await doctor()).toEqual({
+        code: 1,
+        faults: [
+          expect.stringMatching(/^failure labs: its manager \S+ is not described as that manager is: another "trustDomain"/),
+          `failure ${key}: mode 0644: others can read the secrets in it`,
+        ],
+      });
+    } finally {
+      await writeFile(config, before);
+      await chmod(key, 0o600);
+    }
   });
 
   it('prints a call that works as it is pasted into a shell', async () => {
@@ -281,10 +322,16 @@ describe('a world that is stopped', () => {
     const meanwhile = await hmcp('call', 'labs', 'list-results', '--state', state);
     expect(meanwhile).toMatchObject({ code: 3, stdout: '', stderr: expect.stringMatching(/^hmcp call: nothing [^\n]+\n$/) });
 
+    const [config, world] = [join(state, 'config'), join(state, 'world.json')];
+    await Promise.all([chmod(config, 0o755), chmod(world, 0o644), chmod(join(config, 'labs.json'), 0o644)]);
     const second = await startDev({ state, underNpm: true });
+    const modes = await Promise.all(
+      [config, world, join(config, 'labs.json')].map(async (path) => (await stat(path)).mode & 0o777),
+    );
     const below = hasProcessTable ? await descendants(second.program.pid) : [];
     try {
       expect(await keysOf(second)).toEqual(keys);
+      expect(modes).toEqual([0o700, 0o600, 0o600]);
       expect(urlOf(second.ready, 'labs')).toBe(urlOf(first.ready, 'labs'));
       expect((await hmcp('audit', 'verify', state)).code).toBe(0);
     } finally {

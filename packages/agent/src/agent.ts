@@ -1,5 +1,5 @@
 import type { SealVerifier, TokenExchanger } from '@hmcp/auth';
-import type { AuditSink, HmcpError, PatientTool } from '@hmcp/core';
+import { type AuditSink, checkHashKey, type HmcpError, type PatientTool } from '@hmcp/core';
 import { currentScope, type Outbound, type RequestScope } from '@hmcp/core/request-scope';
 import { type CallToolResult, ProtocolError } from '@modelcontextprotocol/client';
 import type * as z from 'zod';
@@ -33,7 +33,7 @@ export interface AgentOptions {
    */
   readonly tokens?: TokenExchanger | undefined;
   readonly audit: AuditSink;
-  /** Key of the pseudonyms (`pk`, subjects) in its audit; not empty. */
+  /** Key of the pseudonyms (`pk`, subjects) in its audit: 16 characters or more, 32 random ones are advised. */
   readonly pseudonymKey: string;
   /** Verifies seals, and lists the context managers trusted. Without it sealed sessions are refused (42801). */
   readonly seals?: SealVerifier | undefined;
@@ -94,8 +94,8 @@ export interface Agent extends Outbound {
  */
 export function createAgent(options: AgentOptions): Agent {
   const { name, clientId, tokens = noTokenExchange, audit, pseudonymKey, log, now = Date.now } = options;
-  if (clientId === '') throw new TypeError('"clientId" of an agent is empty');
-  if (pseudonymKey === '') throw new TypeError('"pseudonymKey" of an agent is empty');
+  if (typeof clientId !== 'string' || clientId === '') throw new TypeError('"clientId" of an agent is missing');
+  checkHashKey(pseudonymKey, 'pseudonymKey');
   const fetch = options.fetch ?? ((input, init) => globalThis.fetch(input, init));
   const by = options.resource ?? clientId;
   const peers = resolvePeers(options.peers);

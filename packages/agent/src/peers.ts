@@ -46,6 +46,7 @@ export interface ResolvedPeer {
  * @see protocol section 9
  */
 export function resolvePeers(peers: readonly Peer[]): ReadonlyMap<string, ResolvedPeer> {
+  if (!Array.isArray(peers)) throw new TypeError('"peers" is missing');
   const table = new Map<string, ResolvedPeer>();
   for (const peer of peers) {
     if (!/^[A-Za-z0-9_.-]{1,64}$/.test(peer.name)) throw new TypeError('"name" of a peer must match [A-Za-z0-9_.-]{1,64}');

@@ -170,10 +170,11 @@ describe('what cannot be protected is refused when it is set up', () => {
     expect(() => world([peer])).toThrow(TypeError);
   });
 
-  test('a peer declared twice, an empty key, an empty client', () => {
+  test('a peer declared twice, a short key, an empty client, no peers at all', () => {
     const peer: Peer = { name: 'labs', resource: 'https://labs.example/mcp', kind: 'hmcp' };
     expect(() => world([peer, peer])).toThrow('declared twice');
-    expect(() => world([], { pseudonymKey: '' })).toThrow('"pseudonymKey"');
+    for (const pseudonymKey of ['', 'short']) expect(() => world([], { pseudonymKey })).toThrow('"pseudonymKey"');
     expect(() => world([], { clientId: '' })).toThrow('"clientId"');
+    expect(() => world(undefined as never)).toThrow('"peers" is missing');
   });
 });

@@ -23,7 +23,7 @@ async function agentWithoutTokens(kind: 'hmcp' | 'plain') {
   const server = await startRecordingServer();
   const audit = new MemoryAudit();
   const peers = [{ name: 'guidelines', resource: server.url, kind }];
-  const agent = createAgent({ name: 'desk', clientId: 'desk', peers, audit, pseudonymKey: 'key', now: () => NOW });
+  const agent = createAgent({ name: 'desk', clientId: 'desk', peers, audit, pseudonymKey: 'a key of the tests', now: () => NOW });
   closers.push(server.close, () => agent.close());
   return { server, audit, ask: () => scopeOf(ANN).run(() => agent.call('guidelines', lookup, { term: 'sepsis' })) };
 }

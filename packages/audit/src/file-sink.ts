@@ -51,10 +51,12 @@ interface Waiting {
  * (group commit, no timer). Like refusals fold under a flood ({@link RefusalFold}). No space: that batch is refused and
  * cut off again, later ones may succeed. A failed sync, or a log changed by somebody else, poisons the sink for good.
  * @throws {AuditFailure} `locked`, `broken`; system errors when the file cannot be made or read
+ * @throws {TypeError} without a file
  * @see protocol section 8
  */
 export async function openFileAudit(options: FileAuditOptions): Promise<AuditSink> {
   const { file, by, now = Date.now, log, open = openLogFile } = options;
+  if (typeof file !== 'string' || file === '') throw new TypeError('"file" of an audit log is missing');
   await mkdir(dirname(file), { recursive: true, mode: 0o700 });
   const unlock = await lockForWriting(file);
   try {

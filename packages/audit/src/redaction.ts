@@ -69,9 +69,11 @@ export interface LoggerOptions {
 /**
  * A pino logger behind an allow-list: fixed messages (the compiler refuses computed ones) and {@link LogFields}, each
  * with its own serializer. Text is made plain and cut at 256 characters; URLs lose query, fragment and credentials.
+ * @throws {TypeError} without a name
  * @see protocol section 8
  */
 export function createLogger({ name, level = 'info', destination: to }: LoggerOptions): Logger {
+  if (typeof name !== 'string') throw new TypeError('"name" of a logger is missing');
   const stream = to ?? destination({ dest: 2, sync: true });
   const base = { name: plainText(name), pid: process.pid };
   const logger = pino({ level, base, timestamp: pino.stdTimeFunctions.isoTime }, stream);

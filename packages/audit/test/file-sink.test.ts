@@ -31,6 +31,10 @@ describe('the log', () => {
     );
   });
 
+  test.each([[undefined], ['']])('needs a file, and %j is none', async (file) => {
+    await expect(openFileAudit({ file: file as string, by: LABS })).rejects.toThrow('"file" of an audit log is missing');
+  });
+
   test('can be read by its owner only', async () => {
     const file = await freshLog();
     await openAt(file);

@@ -30,6 +30,10 @@ function leakyError(): Error {
 }
 
 describe('the logger', () => {
+  test('needs a name', () => {
+    expect(() => createLogger({ name: undefined as never })).toThrow('"name" of a logger is missing');
+  });
+
   test('writes time, level, name, message and allow-listed fields', () => {
     const { log, lines } = recording();
     log.warn(

@@ -18,6 +18,18 @@ const ASSERTION_SECONDS = 60;
 const ALGORITHMS: readonly string[] = ['ES384', 'ES256', 'RS384', 'RS256', 'PS256', 'EdDSA'];
 
 /**
+ * Checks a client once, at construction. Configurations are read from files, so that any part of it may be missing.
+ * @throws {TypeError} naming the part of option `client`, never its value
+ */
+export function checkClient(client: Partial<ClientKey> | null | undefined): void {
+  if (typeof client !== 'object' || client === null) throw new TypeError('"client" is missing');
+  const { clientId, privateKey } = client;
+  if (typeof clientId !== 'string' || clientId === '') throw new TypeError('"client.clientId" is missing');
+  if (typeof privateKey !== 'object' || privateKey === null) throw new TypeError('"client.privateKey" is missing');
+  checkClientKey(privateKey, 'client.privateKey');
+}
+
+/**
  * Checks a client key once, at construction.
  * @throws {TypeError} naming the option: no private key, no `kid`, or an algorithm that is no signature with a private key
  */

@@ -1,6 +1,6 @@
 import * as z from 'zod';
 import { AuthorityUnavailable, type Fetch, postForm } from './authority.js';
-import { type ClientKey, checkClientKey, clientAssertion, type Random, secureRandom } from './client-assertion.js';
+import { type ClientKey, checkClient, clientAssertion, type Random, secureRandom } from './client-assertion.js';
 import { DiscoveryError, discover } from './discovery.js';
 import { resourceIdentifier, secureUrl } from './secure-url.js';
 import { type ExchangedToken, ExchangeRefused } from './token-exchange.js';
@@ -38,7 +38,7 @@ export function createClientCredentials(options: {
   readonly random?: Random | undefined;
 }): ClientCredentials {
   secureUrl(options.issuer, 'issuer');
-  checkClientKey(options.client.privateKey, 'client.privateKey');
+  checkClient(options.client);
   const { now = Date.now, random = secureRandom } = options;
   const known = new Map<string, ExchangedToken>();
   const flights = new Map<string, Promise<ExchangedToken>>();

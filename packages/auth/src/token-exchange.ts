@@ -3,7 +3,7 @@ import { decodeJwt } from 'jose';
 import * as z from 'zod';
 import { AuthorityUnavailable, type Fetch, postForm } from './authority.js';
 import { BoundedCache, fingerprint } from './bounded-cache.js';
-import { type ClientKey, checkClientKey, clientAssertion, type Random, secureRandom } from './client-assertion.js';
+import { type ClientKey, checkClient, clientAssertion, type Random, secureRandom } from './client-assertion.js';
 import { DiscoveryError, discover } from './discovery.js';
 import { resourceIdentifier, secureUrl } from './secure-url.js';
 
@@ -114,7 +114,7 @@ const Refusal = z.object({ error: z.string().regex(/^[a-z_]{1,40}$/) });
  */
 export function createTokenExchanger(options: TokenExchangerOptions): TokenExchanger {
   secureUrl(options.issuer, 'issuer');
-  checkClientKey(options.client.privateKey, 'client.privateKey');
+  checkClient(options.client);
   const now = options.now ?? Date.now;
   const random = options.random ?? secureRandom;
   const cache = new BoundedCache<ExchangedToken>(CACHE_ENTRIES);

@@ -25,6 +25,7 @@ export interface TrustedManager {
 
 /** @throws {TypeError} naming the member that is not usable */
 export function checkManagers(managers: readonly TrustedManager[]): void {
+  if (!Array.isArray(managers)) throw new TypeError('"managers" is missing');
   for (const [index, manager] of managers.entries()) {
     const at = `managers[${index}]`;
     secureUrl(manager.issuer, `${at}.issuer`);

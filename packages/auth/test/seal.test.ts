@@ -156,6 +156,10 @@ describe('a trust list', () => {
     expect(() => verifier({ managers: [{ ...manager, ...more } as TrustedManager] })).toThrow(named);
   });
 
+  it('that was not configured is refused, naming it', () => {
+    expect(() => createSealVerifier({ managers: undefined as never })).toThrow('"managers" is missing');
+  });
+
   it('that lets no seal hold says so in the words of that refusal', () => {
     const { says, mend } = meaningOf(40903, 'seal');
     const start = () => verifier({ managers: [{ ...manager, fhirServers: [] }] });

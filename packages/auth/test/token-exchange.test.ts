@@ -1,6 +1,13 @@
 import { createLocalJWKSet, decodeProtectedHeader, jwtVerify } from 'jose';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { AuthorityUnavailable, createTokenExchanger, ExchangeRefused, type ExchangeRequest } from '../src/index.js';
+import {
+  AuthorityUnavailable,
+  type ClientKey,
+  createClientCredentials,
+  createTokenExchanger,
+  ExchangeRefused,
+  type ExchangeRequest,
+} from '../src/index.js';
 import { clock, mint, RESOURCE, type SigningKey, signingKey, T0, type TinyIssuer, tinyIssuer } from './support/issuer.js';
 
 const TRIAGE = 'https://triage.example/mcp';
@@ -285,5 +292,21 @@ describe('configuration', () => {
     const make = () => createTokenExchanger({ issuer: issuer.url, client: { clientId: 'triage', privateKey }, ...wrong });
     expect(make).toThrow(TypeError);
     expect(make).toThrow(`"${option}"`);
+  });
+
+  it.each([
+    ['"client" is missing', undefined],
+    ['"client" is missing', null],
+    ['"client" is missing', 'triage'],
+    ['"client.clientId" is missing', {}],
+    ['"client.clientId" is missing', { clientId: '' }],
+    ['"client.privateKey" is missing', { clientId: 'triage' }],
+    ['"client.privateKey" is missing', { clientId: 'triage', privateKey: 'a.pem' }],
+  ])('of which a part was not configured is refused: %s', (message, client) => {
+    const options = { issuer: issuer.url, client: client as unknown as ClientKey };
+    for (const make of [createTokenExchanger, createClientCredentials]) {
+      expect(() => make(options)).toThrow(TypeError);
+      expect(() => make(options)).toThrow(message);
+    }
   });
 });

@@ -3,19 +3,23 @@ import { plainText } from '@hmcp/audit';
 import { type CommandIo, EXIT, stateFolder, UsageError } from './command.js';
 import { counted } from './counted.js';
 import { CommandFailure } from './developer.js';
-import { type DeploymentDescription, describeWorld, readDescription } from './doctor/description.js';
+import { describeWorld } from './doctor/describe-world.js';
+import { type DeploymentDescription, readDescription } from './doctor/description.js';
 import { examine } from './doctor/examine.js';
 import type { Finding } from './doctor/finding.js';
 import { certificateAt, type Probe } from './doctor/probe.js';
 
 const HELP = `hmcp doctor [DESCRIPTION] [--json] [--state FOLDER]
 
-Examines a deployment and says what to change: trust lists, clocks, TLS, modes, stores, NODE_ENV. It changes nothing; beside
-audit logs and stores it writes a small file, syncs it, and removes it again. Run it on the machine, and as the user, of the
-servers. Without DESCRIPTION it examines the development world on a state folder, by what "hmcp dev" gave each server.
+Examines a deployment and says what to change: trust lists, keys, clocks, TLS, modes, stores, files, NODE_ENV. It changes
+nothing; beside audit logs and stores it writes a small file, syncs it, and removes it again. Run it on the machine, and as the
+user, of the servers. Without DESCRIPTION it examines the development world on a state folder, by the configurations there.
 
-What it says "ok" to it has looked at, or asked. A "note" is sound as described, and was not asked: a server tells its mode
-to callers with a token only, and its trust lists to nobody. Whether a program is what its description says is for you to see.
+What it says "ok" to it has looked at, or asked: issuers, context managers, FHIR servers and servers for what they publish,
+files for their modes. A "note" is sound as described, and was not asked: a server tells its mode to callers with a token only,
+and its trust lists to nobody. It reads the description, not a program: it cannot see what a running server was started with.
+A server, manager or FHIR server that does not answer is a warning, one that answers otherwise a failure; so is an issuer, or
+a "jwksUri", that does not answer. "Others" of a file are its group and everybody else; on Windows no modes are looked at.
 
   DESCRIPTION      a JSON file that says how the servers are deployed; it holds no secret:
                    {
@@ -23,6 +27,7 @@ to callers with a token only, and its trust lists to nobody. Whether a program i
                      "servers": [{
                        "name": "labs",
                        "resource": "https://labs.example/mcp",
+                       "stdio": false,                 (true: served over pipes, nobody listens at "resource")
                        "context": "session",           ("token" (default), "envelope" or "session")
                        "effects": true,                (declares operations with effects; default false)
                        "issuers": [{ "issuer": …, "fhirServer": …, "tenants": […]?, "jwks": {…}? }],
@@ -30,9 +35,13 @@ to callers with a token only, and its trust lists to nobody. Whether a program i
                                       "fhirServers", "tokenIssuers", "tenants"? }],
                        "algorithms": ["ES256"],        (optional, as of createTokenVerifier)
                        "leewaySeconds": 30,            (optional, the same)
-                       "audit": "audit/labs.jsonl"     (optional; from the working directory, as are stores)
+                       "audit": "audit/labs.jsonl"     (optional; from the working directory, as all files)
                      }],
-                     "stores": ["manager.sqlite"]      (session stores of context managers)
+                     "managers": [{ … }],              (optional: each manager as it is configured itself, with the members
+                                                       above; what servers say of it is compared with it)
+                     "stores": ["manager.sqlite"],     (session stores of context managers)
+                     "secrets": ["labs.json"]          (files with a private key, pseudonymKey or tenantKey: only their
+                                                       modes are looked at)
                    }
   --json           one JSON object: { "findings": [{ level, area, about, found, change? }], "failures", "warnings", "notes" };
                    level is "ok", "note", "warning" or "failure"
@@ -46,7 +55,7 @@ Exit codes: 0 nothing failed (there may be warnings) · 1 something failed · 3 
 export async function doctorCommand(
   argv: string[],
   io: CommandIo,
-  network: Pick<Probe, 'fetch' | 'certificate'> = {
+  network: Omit<Probe, 'now'> = {
     fetch: (input, init) => fetch(input, init),
     certificate: (url) => certificateAt(url),
   },

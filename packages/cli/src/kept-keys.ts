@@ -1,10 +1,16 @@
 import { randomBytes } from 'node:crypto';
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import type { ClientRegistration } from '@hmcp/authorization-server';
 import { exportJWK, generateKeyPair, type JWK } from 'jose';
 
 /** A public key as a registration holds it. */
 export type PublicKey = NonNullable<ClientRegistration['jwks']>['keys'][number];
+
+/** Writes a file for its owner alone (mode 0600), also where one with another mode stands. */
+export async function writePrivate(file: string, text: string): Promise<void> {
+  await rm(file, { force: true }); // whoever has the old one open sees nothing of the new
+  await writeFile(file, text, { mode: 0o600, flag: 'wx' });
+}
 
 /** The secret in a file, made when there is none: 32 random bytes, base64url, mode 0600. */
 export async function keptSecret(file: string): Promise<string> {

@@ -1,7 +1,8 @@
 import { type ChildProcess, fork } from 'node:child_process';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AuditFailure, lockForWriting } from '@hmcp/audit';
+import { writePrivate } from './kept-keys.js';
 import { openProxy, type ReverseProxy } from './proxy.js';
 import type { WorldFacts, WorldOptions } from './world-facts.js';
 import { CLINIC_PARTIES, planWorld } from './world-plan.js';
@@ -83,7 +84,7 @@ export async function startWorld(options: WorldOptions): Promise<World> {
     const origin = (name: string): string => `http://127.0.0.1:${proxies.get(name)?.port}`;
     const plan = await planWorld(options, origin);
     const configured = plan.processes.map(({ name, config }) =>
-      writeFile(join(state, 'config', `${name}.json`), JSON.stringify(config, null, 2), { mode: 0o600 }),
+      writePrivate(join(state, 'config', `${name}.json`), JSON.stringify(config, null, 2)),
     );
     await Promise.all(configured);
     const started = plan.processes.filter(({ starts }) => starts !== false);
@@ -104,7 +105,7 @@ export async function startWorld(options: WorldOptions): Promise<World> {
       proxies.get(name)?.forwardTo(await listening(child, name));
     });
     await Promise.race([Promise.all(starts), whenAborted(signal)]);
-    await writeFile(join(state, 'world.json'), JSON.stringify(plan.facts, null, 2), { mode: 0o600 });
+    await writePrivate(join(state, 'world.json'), JSON.stringify(plan.facts, null, 2));
     return { facts: plan.facts, close, failed, channel: (name) => channelOf(running.get(name)) };
   } catch (error) {
     await close();
@@ -141,7 +142,11 @@ function whenAborted(signal: AbortSignal | undefined): Promise<never> {
 /** Makes the state folder and takes it for this world. @returns what gives it back */
 async function holdState(state: string): Promise<() => Promise<void>> {
   try {
-    for (const folder of ['keys', 'config', 'audit']) await mkdir(join(state, folder), { recursive: true, mode: 0o700 });
+    for (const name of ['keys', 'config', 'audit']) {
+      const folder = join(state, name);
+      await mkdir(folder, { recursive: true, mode: 0o700 });
+      await chmod(folder, 0o700); // it may have been there
+    }
     return await lockForWriting(join(state, 'world'));
   } catch (error) {
     if (error instanceof AuditFailure)

@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { type AddressInfo, createServer as createTcpServer } from 'node:net';
 import { join } from 'node:path';
 import { createServer } from 'node:tls';
@@ -19,6 +19,10 @@ const RESOURCE = 'https://labs.example/mcp';
 const MANAGER = 'https://cm.example';
 const DAY = 86_400_000;
 const JWKS = `${ISSUER}/jwks`;
+const SERVER_METADATA = 'https://labs.example/.well-known/oauth-protected-resource/mcp';
+const MANAGER_METADATA = `${MANAGER}/.well-known/oauth-protected-resource/mcp`;
+const PUBLISHED = `${MANAGER}/.well-known/hmcp-seal-keys.json`;
+const SMART = `${FHIR}/.well-known/smart-configuration`;
 
 const publicKey = async (kid: string): Promise<JWK> => ({
   ...(await exportJWK((await generateKeyPair('ES256', { extractable: true })).publicKey)),
@@ -28,6 +32,7 @@ const publicKey = async (kid: string): Promise<JWK> => ({
 });
 const tokenKey = await publicKey('tokens');
 const sealKey = await publicKey('seals');
+const otherKey = await publicKey('other');
 
 const manager = () => ({
   issuer: MANAGER,
@@ -52,6 +57,9 @@ const labs = (more: Server = {}): Server => ({
 /** The whole of a sound deployment; a test plants one fault. */
 interface World {
   documents: Record<string, unknown>;
+  /** Origins at which nobody listens, and statuses with which somebody answers instead. */
+  down: Record<string, 'nobody' | number>;
+  modes: boolean;
   date: string | null;
   certificate: Awaited<ReturnType<Probe['certificate']>>;
   description: Record<string, unknown>;
@@ -63,8 +71,13 @@ function sound(): World {
       [`${ISSUER}/.well-known/oauth-authorization-server`]: { issuer: ISSUER, jwks_uri: JWKS },
       [JWKS]: { keys: [tokenKey] },
       [`${MANAGER}/jwks`]: { keys: [sealKey] },
-      'https://labs.example/.well-known/oauth-protected-resource/mcp': { resource: RESOURCE, authorization_servers: [ISSUER] },
+      [PUBLISHED]: { keys: [sealKey] },
+      [MANAGER_METADATA]: { resource: `${MANAGER}/mcp`, authorization_servers: [ISSUER, 'https://else.example'] },
+      [SERVER_METADATA]: { resource: RESOURCE, authorization_servers: [ISSUER] },
+      [SMART]: { issuer: ISSUER },
     },
+    down: {},
+    modes: true,
     date: new Date(NOW).toUTCString(),
     certificate: { trusted: true, validFrom: NOW - DAY, validTo: NOW + 90 * DAY },
     description: { nodeEnv: 'production', servers: [labs()] },
@@ -92,7 +105,11 @@ async function examined(world: World, ...more: string[]) {
       now: () => NOW,
     },
     {
+      modes: world.modes,
       fetch: async (url) => {
+        const down = world.down[new URL(url).origin];
+        if (down === 'nobody') throw new TypeError('fetch failed');
+        if (down !== undefined) return new Response('', { status: down });
         const document = world.documents[url];
         const headers = world.date === null ? {} : { date: world.date };
         return document === undefined ? new Response('', { status: 404, headers }) : Response.json(document, { headers });
@@ -109,6 +126,11 @@ const servers = (more: Server) => (world: World) => {
 const document = (url: string, value: unknown) => (world: World) => {
   world.documents[url] = value;
 };
+const down = (origin: string, how: 'nobody' | number) => (world: World) => {
+  world.down[origin] = how;
+};
+/** The manager as one server describes it, with its keys. */
+const withKeys = (...keys: JWK[]) => ({ ...manager(), jwksUri: undefined, keys: { keys } });
 const certificate = (value: World['certificate']) => (world: World) => {
   world.certificate = value;
 };
@@ -161,13 +183,34 @@ describe('a planted fault is found, and what to change is said', () => {
     ],
     ['a key for encryption', 'failure', 'trust', /none of its keys/, document(JWKS, { keys: [{ ...tokenKey, use: 'enc' }] })],
     ['a key without kid', 'warning', 'trust', /no kid/, document(JWKS, { keys: [tokenKey, { ...tokenKey, kid: undefined }] })],
-    ['two keys of one kid', 'warning', 'trust', /share a kid/, document(JWKS, { keys: [tokenKey, tokenKey] })],
+    ['two keys of one kid', 'failure', 'trust', /share a kid/, document(JWKS, { keys: [tokenKey, tokenKey] })],
     [
       'a published private key',
       'failure',
       'trust',
       /private key is published/,
       document(JWKS, { keys: [{ ...tokenKey, d: 'AA' }] }),
+    ],
+    [
+      'a key of no point',
+      'failure',
+      'trust',
+      /cannot be imported/,
+      document(JWKS, { keys: [tokenKey, { ...otherKey, x: otherKey.y }] }),
+    ],
+    [
+      'an RSA key without a modulus',
+      'failure',
+      'trust',
+      /none of its keys/,
+      document(JWKS, { keys: [{ kty: 'RSA', kid: 'r', n: '', e: 'AQAB' }] }),
+    ],
+    [
+      'a key that may not verify',
+      'failure',
+      'trust',
+      /none of its keys/,
+      document(JWKS, { keys: [{ ...tokenKey, key_ops: ['encrypt'] }] }),
     ],
     ['seal keys that cannot be had', 'failure', 'trust', /keys cannot be had/, document(`${MANAGER}/jwks`, undefined)],
     ['one key for seals and tokens', 'failure', 'trust', /also signs tokens/, document(`${MANAGER}/jwks`, { keys: [tokenKey] })],
@@ -205,15 +248,93 @@ describe('a planted fault is found, and what to change is said', () => {
         authorization_servers: ['https://else.example'],
       }),
     ],
+    ['a server at another path', 'failure', 'trust', /^it answers, but not there \(404\)/, document(SERVER_METADATA, undefined)],
+    ['a page in place of metadata', 'failure', 'trust', /with no metadata/, document(SERVER_METADATA, 'welcome')],
+    ['a server that is not up', 'warning', 'trust', /^it does not answer/, down('https://labs.example', 'nobody')],
+    ['a server behind a gateway that waits', 'warning', 'trust', /^it does not answer/, down('https://labs.example', 502)],
+    ['a manager that is not up', 'warning', 'trust', /^it does not answer, so what/, down(MANAGER, 'nobody')],
     [
-      'a server that is not up',
+      'a manager at another path',
+      'failure',
+      'trust',
+      /^it answers, but not there \(404\)/,
+      document(MANAGER_METADATA, undefined),
+    ],
+    [
+      'a manager of another name',
+      'failure',
+      'trust',
+      /names another resource/,
+      document(MANAGER_METADATA, { resource: 'https://cm.example', authorization_servers: [ISSUER] }),
+    ],
+    [
+      'a manager of other people',
+      'failure',
+      'trust',
+      /none of the issuers whose people/,
+      document(MANAGER_METADATA, { resource: `${MANAGER}/mcp`, authorization_servers: ['https://else.example'] }),
+    ],
+    [
+      'keys of seals that are not those published',
+      'failure',
+      'trust',
+      /none of the described keys is one it publishes/,
+      servers({ managers: [withKeys(otherKey)] }),
+    ],
+    [
+      'a published key that is not described',
       'warning',
       'trust',
-      /does not answer/,
-      document('https://labs.example/.well-known/oauth-protected-resource/mcp', undefined),
+      /a key it publishes is not described/,
+      (world) => {
+        servers({ managers: [withKeys(sealKey)] })(world);
+        document(PUBLISHED, { keys: [sealKey, otherKey] })(world);
+      },
+    ],
+    [
+      'a described key that is not published',
+      'warning',
+      'trust',
+      /a described key is not one it publishes/,
+      servers({ managers: [withKeys(sealKey, otherKey)] }),
+    ],
+    [
+      'described keys of a manager that publishes none',
+      'warning',
+      'trust',
+      /cannot be compared/,
+      (world) => {
+        servers({ managers: [withKeys(sealKey)] })(world);
+        document(PUBLISHED, undefined)(world);
+      },
+    ],
+    ['a FHIR base that is not up', 'warning', 'trust', /^it does not answer, so whose/, down('https://ehr.example', 'nobody')],
+    ['a FHIR base at another path', 'failure', 'trust', /no FHIR API is at this address/, document(SMART, undefined)],
+    [
+      'a FHIR base of another issuer',
+      'failure',
+      'trust',
+      /names another issuer/,
+      document(SMART, { issuer: 'https://else.example' }),
+    ],
+    [
+      'a second issuer for one FHIR base, which it does not name',
+      'warning',
+      'trust',
+      /does not name/,
+      (world) => {
+        world.documents['https://else.example/.well-known/oauth-authorization-server'] = { issuer: 'https://else.example' };
+        servers({
+          issuers: [
+            { issuer: ISSUER, fhirServer: FHIR },
+            { issuer: 'https://else.example', fhirServer: FHIR },
+          ],
+        })(world);
+      },
     ],
     ['a clock 8 s ahead', 'warning', 'clock', /ahead of/, clock(8000)],
     ['a clock 8 s behind', 'warning', 'clock', /behind/, clock(-8000)],
+    ['a clock 8 s ahead, by which seals are made', 'failure', 'clock', /seals are refused beyond 2 s/, clock(8000)],
     ['a clock 40 s ahead', 'failure', 'clock', /refused beyond 30 s/, clock(40_000)],
     ['a clock 40 s behind', 'failure', 'clock', /refused beyond 30 s/, clock(-40_000)],
     [
@@ -291,8 +412,8 @@ describe('a planted fault is found, and what to change is said', () => {
     const { report } = await examined(world, '--json');
     const failed = report().findings.filter(({ level }) => level === 'failure');
     expect(failed.map(({ about, found }) => `${about}: ${found}`)).toEqual([
-      `${ISSUER}: none of its keys has a kid and signs with EdDSA`,
-      `seals of ${MANAGER}: none of its keys has a kid and signs with ES256, EdDSA`,
+      `${ISSUER}: none of its keys has a kid and can be used with EdDSA`,
+      `seals of ${MANAGER}: none of its keys has a kid and can be used with ES256, EdDSA`,
     ]);
   });
 
@@ -307,7 +428,7 @@ describe('a planted fault is found, and what to change is said', () => {
           },
         }),
       );
-    expect(await readJson('https://endless.example/', { fetch: endless })).toBeUndefined();
+    expect(await readJson('https://endless.example/', { fetch: endless, now: () => NOW })).toBeUndefined();
     expect(sent).toBeLessThan(20);
   });
 
@@ -316,6 +437,220 @@ describe('a planted fault is found, and what to change is said', () => {
     servers({ managers: [] })(world);
     const { stdout } = await examined(world);
     expect(stdout).toContain(`change: ${meaningOf(42801, 'seal').mend}`);
+  });
+});
+
+test('what the seals of a manager are verified with is told apart from what cannot be imported', async () => {
+  const world = sound();
+  servers({ managers: [withKeys({ ...sealKey, x: 'AAAA' })] })(world);
+  const { code, report } = await examined(world, '--json');
+  const about = report().findings.filter((one) => one.about === `seals of ${MANAGER}`);
+  expect(about.map(({ level, found }) => [level, found])).toEqual([
+    ['failure', 'a key cannot be imported: nothing verifies with it'],
+    ['failure', 'none of its keys has a kid and can be used with ES256, EdDSA'],
+  ]);
+  expect(code).toBe(1);
+});
+
+test.each([
+  ['d'],
+  ['p'],
+  ['q'],
+  ['dp'],
+  ['dq'],
+  ['qi'],
+  ['oth'],
+  ['k'],
+])('a set with the private member %s is a failure, and its value is not told', async (member) => {
+  const world = sound();
+  servers({ managers: [withKeys(sealKey, { ...otherKey, [member]: 'geheim' })] })(world);
+  const { stdout, report } = await examined(world, '--json');
+  expect(report().findings.filter(({ found }) => found === 'a private key is published')).toMatchObject([{ level: 'failure' }]);
+  expect(stdout).not.toContain('geheim');
+});
+
+test('a FHIR base that says nothing of its issuer is a note', async () => {
+  for (const plant of [
+    document(SMART, { token_endpoint: `${ISSUER}/token` }),
+    (world: World) => {
+      document(SMART, undefined)(world);
+      document(`${FHIR}/metadata`, { resourceType: 'CapabilityStatement' })(world);
+    },
+  ]) {
+    const world = sound();
+    plant(world);
+    const { code, report } = await examined(world, '--json');
+    expect(report().findings.filter(({ about, found }) => about === FHIR && /was not told/.test(found))).toMatchObject([
+      { level: 'note' },
+    ]);
+    expect(code).toBe(0);
+  }
+});
+
+test('a server over pipes is not asked for where nobody listens', async () => {
+  const world = sound();
+  servers({ stdio: true })(world);
+  down('https://labs.example', 'nobody')(world);
+  const { code, report } = await examined(world, '--json');
+  expect([code, report().warnings]).toEqual([0, 0]);
+  expect(report().findings.filter(({ about }) => about.startsWith('https://labs.example'))).toEqual([]);
+});
+
+describe('what servers say of one manager', () => {
+  const OTHER_FHIR = 'https://other.example/r4';
+  const described = (one: Server, other: Server, more: Server = {}) => {
+    const world = sound();
+    world.description.servers = [
+      labs({ managers: [{ ...withKeys(sealKey), ...one }] }),
+      labs({ name: 'orders', ...more, managers: [other] }),
+    ];
+    return world;
+  };
+  const failed = (report: Report) => report.findings.filter(({ level }) => level === 'failure');
+  const same = () => withKeys(sealKey) as Server;
+
+  test('is the same, and passes', async () => {
+    const { code } = await examined(described({}, same()), '--json');
+    expect(code).toBe(0);
+  });
+
+  test.each<[string, Server]>([
+    ['trustDomain', { trustDomain: 'ward-2' }],
+    ['issuer', { issuer: 'https://cm-2.example' }],
+    ['clientId', { clientId: 'cm-2' }],
+    ['resource', { resource: `${MANAGER}/cm` }],
+    ['fhirServers', { fhirServers: [OTHER_FHIR] }],
+    ['fhirServers', { fhirServers: [FHIR, OTHER_FHIR] }],
+    ['keys', { keys: { keys: [otherKey] } }],
+    ['keys', { keys: { keys: [sealKey, otherKey] } }],
+  ])('with different "%s" is a failure that names both', async (member, more) => {
+    const { code, report } = await examined(described({}, { ...same(), ...more }), '--json');
+    const caught = failed(report()).filter(({ found }) => found.includes(`with different "${member}"`));
+    expect(caught).toMatchObject([{ about: 'labs, orders', change: expect.stringContaining(member) }]);
+    expect(code).toBe(1);
+  });
+
+  test('may leave out patients a server does not serve, and keys in another order', async () => {
+    const world = described(
+      { fhirServers: [FHIR, OTHER_FHIR], keys: { keys: [sealKey, otherKey] } },
+      { ...same(), keys: { keys: [otherKey, { ...sealKey, use: undefined }] } },
+    );
+    const [first] = world.description.servers as Server[];
+    const issuers = [FHIR, OTHER_FHIR].map((fhirServer) => ({ issuer: ISSUER, fhirServer }));
+    world.description.servers = [{ ...first, issuers }, ...(world.description.servers as Server[]).slice(1)];
+    const { report } = await examined(world, '--json');
+    expect(failed(report()).filter(({ found }) => found.includes('with different'))).toEqual([]);
+  });
+
+  test.each<[string, Server, RegExp]>([
+    ['another trust domain', { trustDomain: 'ward-2' }, /another "trustDomain" .*40903/],
+    ['another issuer', { issuer: 'https://cm-2.example' }, /another "issuer" .*40903/],
+    ['another client', { clientId: 'cm-2' }, /another "clientId" .*messages of a switch/],
+    ['another address', { resource: `${MANAGER}/cm` }, /another "resource" .*no session/],
+    ['patients it does not open', { fhirServers: [FHIR, OTHER_FHIR] }, /another "fhirServers"/],
+    ['patients it opens left out', { fhirServers: [OTHER_FHIR] }, /another "fhirServers"/],
+    ['other keys', { keys: { keys: [otherKey] } }, /none of the described keys is one .* signs with/],
+  ])('is compared with that manager, where it is described: %s', async (_, more, found) => {
+    const world = described({}, { ...same(), ...more });
+    world.description.managers = [same()];
+    const { code, report } = await examined(world, '--json');
+    const caught = failed(report()).filter((one) => found.test(one.found));
+    expect(caught).toMatchObject([{ about: 'orders' }]);
+    expect(code).toBe(1);
+    const sound = report().findings.filter((one) => one.found.endsWith('as that manager is configured'));
+    expect(sound).toMatchObject([{ level: 'ok', about: 'labs' }]);
+  });
+});
+
+test('a manager that is described itself is asked, though no server trusts it', async () => {
+  const world = sound();
+  world.description.servers = [labs({ context: 'token', effects: false, managers: [] })];
+  world.description.managers = [withKeys({ ...sealKey, d: 'geheim' })];
+  down(MANAGER, 'nobody')(world);
+  const { code, report } = await examined(world, '--json');
+  const told = report().findings.filter(({ about, level }) => about.includes(MANAGER) && level !== 'ok');
+  expect(told.map(({ level, about, found }) => [level, about, found.slice(0, 31)])).toEqual([
+    ['failure', `seals of ${MANAGER}`, 'a private key is published'],
+    ['failure', `seals of ${MANAGER}`, 'none of its keys has a kid and '],
+    ['warning', `${MANAGER}/mcp`, 'it does not answer, so what it '],
+  ]);
+  expect(code).toBe(1);
+});
+
+describe('files', () => {
+  async function files() {
+    const folder = await freshFolder();
+    const secret = join(folder, 'labs.json');
+    await writeFile(secret, '{"pseudonymKey":"geheim"}', { mode: 0o600 });
+    const audit = await writeLog(folder, 'labs', [[0, { intent: 'i-1' }]]);
+    const store = join(folder, 'manager.sqlite');
+    await (await openSqliteStore({ file: store, by: MANAGER })).close();
+    const world = sound();
+    world.description = { ...world.description, servers: [labs({ audit })], stores: [store], secrets: [secret] };
+    return { folder, secret, audit, store, world };
+  }
+  const looked = ({ findings }: Report) => findings.filter(({ area }) => area === 'file');
+
+  test('that keep others out pass, and are told a folder at a time', async () => {
+    const { folder, world } = await files();
+    const { code, stdout, report } = await examined(world, '--json');
+    expect(looked(report()).map(({ level, about, found }) => [level, about, found])).toEqual([
+      ['ok', folder, '2 files in it, each with a mode that keeps others out'],
+      ['ok', folder, 'mode 0700: nobody else can change what is in it'],
+      ['ok', join(folder, 'audit'), '1 file in it, each with a mode that keeps others out'],
+      ['ok', join(folder, 'audit'), 'mode 0700: nobody else can change what is in it'],
+    ]);
+    expect([code, stdout]).toEqual([0, expect.not.stringContaining('geheim')]);
+  });
+
+  test.each<[string, 'failure' | 'warning', 'secret' | 'audit' | 'store' | 'folder', number, RegExp]>([
+    ['a secret its group can read', 'failure', 'secret', 0o640, /^mode 0640: others can read the secrets/],
+    ['a secret everybody can read', 'failure', 'secret', 0o604, /^mode 0604: others can read the secrets/],
+    ['a secret others can write', 'failure', 'secret', 0o622, /^mode 0622: others can write it/],
+    ['a store everybody can read', 'failure', 'store', 0o644, /whose sessions/],
+    ['a log everybody can read', 'warning', 'audit', 0o644, /everybody on this machine can read the audit/],
+    ['a log others can write', 'failure', 'audit', 0o660, /others can write it/],
+    ['a folder its group can write', 'failure', 'folder', 0o770, /^mode 0770: others can replace/],
+    ['a folder everybody can write', 'failure', 'folder', 0o1777, /^mode 1777: others can replace/],
+  ])('%s: %s', async (_, level, which, mode, found) => {
+    const at = await files();
+    await chmod(at[which], mode);
+    const { code, report } = await examined(at.world, '--json');
+    expect(looked(report()).filter((one) => one.level !== 'ok')).toMatchObject([
+      { level, about: at[which], found: expect.stringMatching(found), change: expect.stringMatching(/chmod/) },
+    ]);
+    expect(code).toBe(level === 'failure' ? 1 : 0);
+  });
+
+  test('a log that its group can read is for those who may', async () => {
+    const at = await files();
+    await chmod(at.audit, 0o640);
+    expect((await examined(at.world)).code).toBe(0);
+  });
+
+  test.each<[string, RegExp, (at: Awaited<ReturnType<typeof files>>) => Promise<unknown>]>([
+    ['is missing', /^it is missing/, ({ secret }) => rm(secret)],
+    ['is a folder', /^it is a folder/, ({ secret }) => rm(secret).then(() => mkdir(secret))],
+    ['leads nowhere', /^it is missing/, ({ secret, folder }) => rm(secret).then(() => symlink(join(folder, 'none'), secret))],
+  ])('a secret that %s is a failure', async (_, found, plant) => {
+    const at = await files();
+    await plant(at);
+    const { code, report } = await examined(at.world, '--json');
+    expect(looked(report()).filter(({ level }) => level === 'failure')).toMatchObject([
+      { about: at.secret, found: expect.stringMatching(found) },
+    ]);
+    expect(code).toBe(1);
+  });
+
+  test('where there are no modes, that is said, and what is missing is still found', async () => {
+    const at = await files();
+    at.world.modes = false;
+    await chmod(at.secret, 0o644);
+    expect(looked((await examined(at.world, '--json')).report())).toEqual([
+      { level: 'note', area: 'file', about: 'modes', found: 'not looked at: this system has no POSIX modes' },
+    ]);
+    await rm(at.secret);
+    expect((await examined(at.world)).code).toBe(1);
   });
 });
 
@@ -459,10 +794,10 @@ describe('a certificate', () => {
 describe('hmcp doctor', () => {
   test('tells people what to change, and how many', async () => {
     const world = sound();
-    clock(40_000)(world);
+    document(JWKS, { keys: [{ ...tokenKey, d: 'AA' }, otherKey] })(world);
     const { code, stdout, stderr } = await examined(world);
     expect([code, stderr]).toEqual([1, '']);
-    expect(stdout).toMatch(/^FAILURE {2}clock {7}https:\/\/as\.example: .*\n {9}change: synchronize/m);
+    expect(stdout).toMatch(/^FAILURE {2}trust {7}https:\/\/as\.example: .*\n {9}change: take it out/m);
     expect(stdout).toMatch(/: 1 failure, 0 warnings, 3 notes\n$/);
   });
 

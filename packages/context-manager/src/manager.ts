@@ -6,7 +6,7 @@ import {
   type TokenVerifier,
   type TrustedManager,
 } from '@hmcp/auth';
-import { MANAGER_SCOPES, PARTICIPANT_METHODS, unusable } from '@hmcp/core';
+import { checkHashKey, MANAGER_SCOPES, PARTICIPANT_METHODS, unusable } from '@hmcp/core';
 import { type AgentEnv, isMetadataPath, passGate, type ServerLog, serveMetadata } from '@hmcp/server';
 import { type AuthInfo, createMcpHandler } from '@modelcontextprotocol/server';
 import type { JWK } from 'jose';
@@ -42,9 +42,9 @@ export interface ContextManagerOptions {
   readonly store: ContextStore;
   /** Private EC P-256 JWK with `kid`; signs seals and nothing else. */
   readonly sealKey: JWK;
-  /** Key of patient keys (`pk`) in seals and audit; not empty. */
+  /** Key of patient keys (`pk`) in seals and audit: 16 characters or more, 32 random ones are advised. */
   readonly tenantKey: string;
-  /** Key of people in the audit; not empty. */
+  /** Key of people in the audit: as `tenantKey`. */
   readonly pseudonymKey: string;
   /** Every client that may open sessions or be named in one. */
   readonly clients: readonly ManagedClient[];
@@ -205,8 +205,8 @@ function linkOf({ credentials, fetch, log }: ContextManagerOptions): Participant
 
 function check({ verifier, resource, tenantKey, pseudonymKey, store, clients, fhirServers }: ContextManagerOptions): void {
   if (verifier.resource !== resource) throw unusable('"verifier" accepts tokens of another resource', 401);
-  if (tenantKey === '') throw new TypeError('"tenantKey" is empty');
-  if (pseudonymKey === '') throw new TypeError('"pseudonymKey" is empty');
+  checkHashKey(tenantKey, 'tenantKey');
+  checkHashKey(pseudonymKey, 'pseudonymKey');
   if (fhirServers.length === 0) throw new TypeError('"fhirServers" must name at least one');
   if (!store.durable && process.env.NODE_ENV === 'production') throw new TypeError('"store" forgets: not in production');
   const ids = clients.map(({ clientId }) => clientId);

@@ -67,7 +67,15 @@ export { CLIENT_NOTIFICATIONS, controllingManager, type ManagerClient, type Meth
 export { OTHER_ANSWERS, type OtherAnswer } from './other-answers.js';
 export type { Participation, SessionWork } from './participation.js';
 export { namesAnotherPatient } from './patient-arguments.js';
-export { FhirId, keyedHash, PatientContext, type PatientIdentity, patientKey, samePatient } from './patient-context.js';
+export {
+  checkHashKey,
+  FhirId,
+  keyedHash,
+  PatientContext,
+  type PatientIdentity,
+  patientKey,
+  samePatient,
+} from './patient-context.js';
 export {
   definePatientTool,
   isEffect,

@@ -53,6 +53,22 @@ export async function keyedHash(key: string | Uint8Array, text: string): Promise
   return NODE_CRYPTO?.createHmac('sha256', key).update(text).digest('base64url') ?? webKeyedHash(key, text);
 }
 
+/** Characters that a key of pseudonyms has at least: who guesses a shorter one can read every log that was written with it. */
+const FEWEST_CHARACTERS = 16;
+
+/**
+ * Checks a configured key of keyed hashes once, before anything is hashed with it: a text of 16 characters or more, not counting
+ * space around it. 32 random ones are advised.
+ * @param option its name, as the person who configured it wrote it; the error says it, never the value
+ * @throws {TypeError} naming the option: missing, no text, or too short
+ * @see protocol section 8
+ */
+export function checkHashKey(key: unknown, option: string): void {
+  if (key === undefined) throw new TypeError(`"${option}" is missing`);
+  if (typeof key === 'string' && key.trim().length >= FEWEST_CHARACTERS) return;
+  throw new TypeError(`"${option}" must be a text of ${FEWEST_CHARACTERS} characters or more (32 random ones are advised)`);
+}
+
 /** Where Web Crypto is all there is: the same, by way of a thread. */
 export async function webKeyedHash(key: string | Uint8Array, text: string): Promise<string> {
   const encoder = new TextEncoder();

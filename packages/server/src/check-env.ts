@@ -1,5 +1,5 @@
 import { protectedResourceMetadata } from '@hmcp/auth';
-import { unusable } from '@hmcp/core';
+import { checkHashKey, unusable } from '@hmcp/core';
 import type { AgentEnv } from './define-agent.js';
 import { fenceOf } from './fence.js';
 
@@ -12,7 +12,7 @@ export function checkEnv(env: AgentEnv): void {
   const { resource, authorizationServers, verifier, pseudonymKey, transition, operations } = env;
   protectedResourceMetadata({ resource, authorizationServers, scopesSupported: [] });
   if (verifier.resource !== resource) throw unusable('"verifier" accepts tokens of another resource', 401);
-  if (pseudonymKey === '') throw new TypeError('"pseudonymKey" is empty');
+  checkHashKey(pseudonymKey, 'pseudonymKey');
   if (transition && !Number.isFinite(new Date(transition.until).getTime()))
     throw new TypeError('"transition.until" must be a time in milliseconds');
   fenceOf(env);

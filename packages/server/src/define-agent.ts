@@ -41,7 +41,7 @@ export interface AgentEnv {
   readonly authorizationServers: readonly string[];
   readonly verifier: TokenVerifier;
   readonly audit: AuditSink;
-  /** HMAC key of `pk` and subjects in this server's audit rows. */
+  /** HMAC key of `pk` and subjects in this server's audit rows: 16 characters or more, 32 random ones are advised. */
   readonly pseudonymKey: string;
   /** How much context a request must bring. @default "token" */
   readonly context?: ContextMode | undefined;

@@ -41,7 +41,7 @@ describe('the people of a record', () => {
   it('are not those of another deployment in the same process', async () => {
     const w = world();
     const asked = await inbound(w);
-    const other = { ...w.env, pseudonymKey: 'another key' };
+    const other = { ...w.env, pseudonymKey: 'another key of the tests' };
     const [here, there] = [await describeRequest(asked, w.env, of(ANN)), await describeRequest(asked, other, of(ANN))];
     expect([here.subject === there.subject, here.pk === there.pk, here.fhirUser === there.fhirUser]).toEqual([
       false,

@@ -9,7 +9,7 @@ const ENV: Reasons<AgentEnv> = {
   authorizationServers: 'only told to callers',
   verifier: 'every request passes it; of another resource it is refused',
   audit: 'nothing is released before it says so',
-  pseudonymKey: 'must not be empty',
+  pseudonymKey: 'must have 16 characters or more',
   context: 'asks for more than the default, never for less',
   operations: 'what is not in it is refused',
   policy: 'without one, tokens without a patient are refused',

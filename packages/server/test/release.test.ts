@@ -483,7 +483,8 @@ describe('what a handler is given', () => {
 test('the factory of a deployment that cannot be used is refused at start', () => {
   const w = world();
   const make = (more: object) => () => labs({}, { ...w.env, ...more });
-  expect(make({ pseudonymKey: '' })).toThrow('"pseudonymKey"');
+  for (const pseudonymKey of ['', 'short', undefined]) expect(make({ pseudonymKey })).toThrow('"pseudonymKey"');
+  expect(make({ pseudonymKey: 'short' })).not.toThrow('"short"');
   expect(make({ resource: 'http://labs.example/mcp' })).toThrow('"resource"');
   expect(make({ verifier: { ...w.issuer, resource: 'https://else.example' } })).toThrow('"verifier"');
   expect(make({ authorizationServers: [] })).toThrow('"authorizationServers"');

@@ -1,9 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import * as z from 'zod';
-import { readWorld } from '../developer.js';
-import type { WorldFacts } from '../world-facts.js';
-import { MANAGER } from '../world-manager.js';
 
 /** What is found at an address is told with it, so none may hold a password. */
 const Address = z.url().refine((url) => {
@@ -45,6 +41,8 @@ const Server = z.strictObject({
   leewaySeconds: z.number().optional(),
   /** File of its audit log; relative to the working directory. */
   audit: z.string().optional(),
+  /** True when it is served over pipes: then `resource` is its name, and nobody listens there. */
+  stdio: z.boolean().default(false),
 });
 
 /**
@@ -57,6 +55,10 @@ export const DeploymentDescription = z.strictObject({
   servers: z.array(Server).min(1),
   /** Session stores of context managers. */
   stores: z.array(z.string()).default([]),
+  /** Files that hold a private key, `pseudonymKey` or `tenantKey`, configurations among them. Never read, only looked at. */
+  secrets: z.array(z.string()).default([]),
+  /** Context managers of this deployment, as they are configured: what servers say of them is compared with it. */
+  managers: z.array(Manager).default([]),
 });
 export type DeploymentDescription = z.infer<typeof DeploymentDescription>;
 export type DescribedServer = DeploymentDescription['servers'][number];
@@ -83,21 +85,4 @@ export async function readDescription(file: string): Promise<DescriptionRead> {
       : `"${at}" is not usable (${issue.code})`;
   });
   return { unusable };
-}
-
-/** The development world on a state folder, described. @throws {CommandFailure} when none was started there */
-export async function describeWorld(state: string): Promise<DeploymentDescription> {
-  const facts: WorldFacts = await readWorld(state);
-  const { issuer, fhirServer, manager } = facts;
-  const servers = facts.parties
-    .filter(({ name, resource }) => resource !== undefined && resource !== fhirServer && name !== MANAGER)
-    .map(({ name, resource }) => ({
-      name,
-      resource,
-      effects: name === 'orders', // the one agent of the clinic that signs anything
-      issuers: [{ issuer, fhirServer }],
-      managers: [manager.trusted],
-      audit: join(state, 'audit', `${name}.jsonl`),
-    }));
-  return DeploymentDescription.parse({ nodeEnv: 'development', servers, stores: [manager.store] });
 }

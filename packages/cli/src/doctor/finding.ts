@@ -1,5 +1,5 @@
 /** What a check of `hmcp doctor` is about. */
-export type Area = 'description' | 'environment' | 'tls' | 'trust' | 'clock' | 'mode' | 'store';
+export type Area = 'description' | 'environment' | 'tls' | 'trust' | 'clock' | 'mode' | 'store' | 'file';
 
 /** One thing that was looked at. */
 export interface Finding {

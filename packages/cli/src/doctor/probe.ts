@@ -1,4 +1,5 @@
 import { connect } from 'node:tls';
+import type { ClockReading } from './clock.js';
 import type { Certificate } from './tls.js';
 
 /** How the doctor reaches what it examines; a test hands over its own. */
@@ -8,18 +9,49 @@ export interface Probe {
   readonly certificate: (url: URL) => Promise<Certificate | undefined>;
   /** Wall clock in ms. */
   readonly now: () => number;
+  /** Whether files here have modes (POSIX). @default everywhere but on Windows */
+  readonly modes?: boolean | undefined;
 }
 
 const TIMEOUT_MS = 5000;
 const MOST_CHARACTERS = 256 * 1024;
 
-/** GETs a JSON document; `undefined` when it cannot be had. No redirect is followed. */
-export async function readJson(url: string, { fetch }: Pick<Probe, 'fetch'>): Promise<unknown> {
+/** What somebody said who was asked for a JSON document. */
+export interface Said {
+  readonly status: number;
+  /** Of a 200 alone; `undefined` when it is no JSON, or does not end. */
+  readonly document: unknown;
+  readonly clock: ClockReading;
+}
+
+/**
+ * GETs a JSON document; `undefined` when nobody answers, or only somebody in front of whom is meant (5xx, 429). No redirect is
+ * followed.
+ */
+export async function ask(url: string, { fetch, now }: Pick<Probe, 'fetch' | 'now'>): Promise<Said | undefined> {
+  const before = now();
+  let response: Response;
   try {
-    const init = { headers: { accept: 'application/json' }, redirect: 'manual' } as const;
-    const response = await fetch(url, { ...init, signal: AbortSignal.timeout(TIMEOUT_MS) });
-    const decoder = new TextDecoder();
-    let text = '';
+    const init = { headers: { accept: 'application/json, application/fhir+json' }, redirect: 'manual' } as const;
+    response = await fetch(url, { ...init, signal: AbortSignal.timeout(TIMEOUT_MS) });
+  } catch {
+    return undefined;
+  }
+  const { status, headers } = response;
+  const clock = { date: headers.get('date'), age: headers.get('age'), at: (before + now()) / 2 };
+  const document = await documentOf(response);
+  return status >= 500 || status === 429 ? undefined : { status, document, clock };
+}
+
+/** The JSON document at an address; `undefined` when it cannot be had. */
+export async function readJson(url: string, probe: Pick<Probe, 'fetch' | 'now'>): Promise<unknown> {
+  return (await ask(url, probe))?.document;
+}
+
+async function documentOf(response: Response): Promise<unknown> {
+  const decoder = new TextDecoder();
+  let text = '';
+  try {
     for await (const piece of response.body ?? []) {
       text += decoder.decode(piece, { stream: true });
       if (text.length > MOST_CHARACTERS) return undefined;

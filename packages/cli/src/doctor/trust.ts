@@ -1,7 +1,7 @@
 import type { DiscoveryFault } from '@hmcp/auth';
 import { counted } from '../counted.js';
 import { type Finding, failure, ok, warning } from './finding.js';
-import { type JsonWebKey, judgeKeys, sameKey } from './keys.js';
+import type { KeyFault, KeySetVerdict } from './keys.js';
 
 /** What asking an issuer for its metadata came to. */
 export type MetadataAnswer = 'answered' | 'no answer' | 'not asked' | DiscoveryFault;
@@ -26,52 +26,62 @@ export function judgeMetadata(issuer: string, answer: MetadataAnswer): Finding {
   return failure('trust', issuer, found, change);
 }
 
+const KEY_FAULTS: Readonly<Record<KeyFault, readonly [judge: typeof failure, change: string]>> = {
+  'a private key is published': [failure, 'take it out, and replace the key: whoever has seen it can sign'],
+  'a key cannot be imported: nothing verifies with it': [failure, 'copy the public key again, whole, from whoever signs with it'],
+  'two keys share a kid: what either signs is refused': [failure, 'give every signing key a kid of its own'],
+  'a key has no kid': [warning, 'give every signing key a kid of its own'],
+};
+
 /**
  * Judges the keys of an issuer or a manager.
- * @param jwks the set; `undefined` when it could not be had
+ * @param verdict of the set; `undefined` when it could not be had
  */
-export function judgeKeySet(about: string, jwks: unknown, algorithms: readonly string[]): readonly Finding[] {
-  const verdict = judgeKeys(jwks, algorithms);
+export function judgeKeySet(
+  about: string,
+  verdict: KeySetVerdict | undefined,
+  algorithms: readonly string[],
+): readonly Finding[] {
   if (verdict === undefined)
     return [failure('trust', about, 'its keys cannot be had', 'let its JWKS be reached, and hold a JWK set')];
-  const findings: Finding[] = [];
-  for (const fault of verdict.faults) {
-    if (fault === 'a private key is published')
-      findings.push(failure('trust', about, fault, 'take it out, and replace the key: whoever has seen it can sign'));
-    else findings.push(warning('trust', about, fault, 'give every signing key a kid of its own'));
-  }
+  const findings = verdict.faults.map((fault) => {
+    const [judge, change] = KEY_FAULTS[fault];
+    return judge('trust', about, fault, change);
+  });
   const { usable } = verdict;
-  if (usable.length === 0)
-    findings.push(
-      failure('trust', about, `none of its keys has a kid and signs with ${algorithms.join(', ')}`, 'publish one that does'),
-    );
-  else findings.push(ok('trust', about, counted(usable.length, 'usable key')));
-  return findings;
+  const signs = algorithms.join(', ');
+  if (usable.length > 0) return [...findings, ok('trust', about, counted(usable.length, 'usable key'))];
+  const found = `none of its keys has a kid and can be used with ${signs}`;
+  return [...findings, failure('trust', about, found, 'publish one that does')];
 }
 
-/** A seal must be signed with a key that signs nothing else. @see protocol section 2.3 */
-export function judgeSealKeys(about: string, seals: readonly JsonWebKey[], tokens: readonly JsonWebKey[]): readonly Finding[] {
-  if (!seals.some((seal) => tokens.some((token) => sameKey(seal, token)))) return [];
+/**
+ * A seal must be signed with a key that signs nothing else.
+ * @param seals thumbprints, as `tokens` are
+ * @see protocol section 2.3
+ */
+export function judgeSealKeys(about: string, seals: ReadonlySet<string>, tokens: ReadonlySet<string>): readonly Finding[] {
+  if (![...seals].some((seal) => tokens.has(seal))) return [];
   const found = 'a key of its seals also signs tokens';
   return [failure('trust', about, found, 'give seals a key of their own')];
 }
 
-/** What a server says of itself at its metadata (RFC 9728); `undefined` when it does not answer. */
-export function judgeResource(resource: string, document: unknown, issuers: readonly string[]): Finding {
-  if (document === undefined)
-    return warning('trust', resource, 'it does not answer, so what it says of itself is not known', 'start it, and look again');
-  const { resource: said, authorization_servers: servers } = (
-    typeof document === 'object' && document !== null ? document : {}
-  ) as { resource?: unknown; authorization_servers?: unknown };
-  if (said !== resource)
-    return failure('trust', resource, 'its metadata names another resource: no token would be for it', 'correct "resource"');
-  const strange = !Array.isArray(servers) || servers.some((one) => !issuers.includes(String(one)));
-  if (strange)
-    return failure(
+/**
+ * Compares keys of seals that are described with those the manager publishes, or was configured with: by thumbprint.
+ * @param whose said of the second set, as "it publishes"
+ */
+export function judgeSameKeys(about: string, described: ReadonlySet<string>, own: ReadonlySet<string>, whose: string): Finding {
+  const change = 'copy the public keys of its seals from the manager';
+  const shared = [...described].filter((key) => own.has(key)).length;
+  if (shared === 0) return failure('trust', about, `none of the described keys is one ${whose}: no seal can be verified`, change);
+  if (shared < own.size)
+    return warning('trust', about, `a key ${whose} is not described: seals signed with it are refused`, change);
+  if (shared < described.size)
+    return warning(
       'trust',
-      resource,
-      'its metadata sends callers to an issuer it does not trust',
-      'let `authorizationServers` name its issuers only',
+      about,
+      `a described key is not one ${whose}, and would be believed`,
+      `${change}, or let it publish both`,
     );
-  return ok('trust', resource, 'its metadata names itself and its issuers');
+  return ok('trust', about, `the described keys are those ${whose}`);
 }
