@@ -179,7 +179,7 @@ test('42802 permit_required', async () => {
   await using bed = await createTestbed({ agents: [{ agent: orders, role: 'effector' }], people: [ann] });
   // #region 42802-refused
   const alone = await bed.open(ann, { assurance: 'process' }); // no manager, so nobody grants a permit
-  await expect(alone.call('orders', signOrder, { order: 'K+' })).toHaveRefused(42802, { check: 'permit' });
+  await expect(alone.call('orders', signOrder, { order: 'K+' })).toHaveRefused(42802, { check: 'seal' });
   // #endregion 42802-refused
   // #region 42802-mended
   const session = await bed.open(ann); // of the context manager the orders agent trusts

@@ -51,7 +51,7 @@ test('nobody opens a session, but for one of the program itself, which may not w
   await expect(ward.bed.open(ada)).toHaveRefused(50301);
   const own = await ward.bed.open(ada, { assurance: 'process' });
   await own.call('old-labs', getLabs, {});
-  await expect(own.call('notes', writeNote, { text: 'x' })).toHaveRefused(42802, { check: 'permit' });
+  await expect(own.call('notes', writeNote, { text: 'x' })).toHaveRefused(42802, { check: 'seal' });
 });
 
 test('a switch under way ends in doubt: nothing is shown until the manager has said how it ended', async () => {

@@ -72,7 +72,7 @@ async function play(): Promise<void> {
   const buggy = session.call('labs', latest, { patientId: a.patient.id });
   await checks.refused('a right question, answered with other rows', buggy, 40903, 'result');
   const withToken = session.call('problems', listProblems, {});
-  await checks.refused('a server that wants a token of its own', withToken, 40302, 'peer');
+  await checks.refused('a server that wants a token of its own', withToken, 40302, 'exchange');
 
   person.picks = b.patient;
   const { result, epoch } = await nextPatient(app, session, person);

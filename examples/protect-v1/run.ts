@@ -46,7 +46,7 @@ await playInWorld({ extras }, async (run) => {
   checks.is('the audit of the server is intact, and holds every decision', await run.decisions('old-labs'), [
     'request.served get-labs',
     'request.refused get-labs 40903',
-    'request.refused 40303',
+    'request.refused everybody 40303',
     'request.refused 401',
   ]);
 });

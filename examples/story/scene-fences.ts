@@ -74,7 +74,7 @@ async function tooLate(stage: Stage, launched: Launched, { agent, tokens }: Orch
     stage,
     'a signature without a seal',
     await rawCall({ url: orders, tool: 'sign-order', args: { draft: DRAFT }, token: bare }),
-    { code: 42802, check: 'permit' },
+    { code: 42802, check: 'seal' },
   );
   expectations.equal('no intent was ever sent again with another epoch', wire.restamped(), []);
   await session.close();

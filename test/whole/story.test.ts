@@ -52,6 +52,7 @@ async function playsFor(folder: string | undefined, played: Promise<Ended>): Pro
     [40901, 'epoch'],
     [40302, 'argument'],
     [42802, 'permit'],
+    [42802, 'seal'],
     [40301, 'session'],
   ])
     expect(refused).toContainEqual(expect.objectContaining({ code: refusal, check }));

@@ -29,7 +29,7 @@ export interface AgentOptions {
   readonly peers: readonly Peer[];
   /**
    * Gets a token of its own for each `hmcp` peer. Without it, as on an EHR that offers no token exchange, `hmcp` peers and
-   * managers are refused (40302 `check: "peer"`): the token of a launch is for the FHIR server, and goes to nobody else.
+   * managers are refused (40302 `check: "exchange"`): the token of a launch is for the FHIR server, and goes to nobody else.
    */
   readonly tokens?: TokenExchanger | undefined;
   readonly audit: AuditSink;
@@ -129,7 +129,7 @@ export function createAgent(options: AgentOptions): Agent {
     }
     const timeoutMs = callOptions.timeoutMs ?? defaultTimeoutMs(scope, now());
     if (!(timeoutMs > 0)) {
-      throw await refuse(ledger.refusal(scope, 40302, 'peer', 'the token of this request ends before the call could'));
+      throw await refuse(ledger.refusal(scope, 40302, 'token', 'the token of this request ends before the call could'));
     }
     const aboutPatient = contract.patientScope !== 'none';
     const { signal, permit } = callOptions;

@@ -3,6 +3,7 @@ import type { BoundRequest } from './bound-request.js';
 import { deliverable } from './delivery.js';
 import type { JsonRpcMessage } from './instrument.js';
 import { CACHED_BY_SDK } from './methods.js';
+import { TOKEN_REFUSED } from './peer-fetch.js';
 import { checkResult } from './result-check.js';
 import { sealOf } from './sealed-scope.js';
 import { withoutOwnKeys } from './without-context.js';
@@ -43,9 +44,8 @@ async function judgeError(request: BoundRequest, message: JsonRpcMessage, error:
   const { hop, ledger } = request;
   const relayed = HmcpError.from(error);
   // On a pipe a token or scope fault has no HTTP status: it is this process's own token that was refused.
-  if (relayed?.code === 40100 || relayed?.code === 40300) {
-    throw await request.refuse(ledger.refusal(hop.scope, 40302, 'peer', 'the peer refused the token'));
-  }
+  if (relayed?.code === 40100) throw await request.refuse(ledger.refusal(hop.scope, 40302, 'peer', TOKEN_REFUSED.peer));
+  if (relayed?.code === 40300) throw await request.refuse(ledger.refusal(hop.scope, 40302, 'scope', TOKEN_REFUSED.scope));
   if (relayed !== undefined) throw await request.refuse(relayed);
   const code = Number.isSafeInteger(error.code) ? error.code : -32603;
   await ledger.failed(hop, code);

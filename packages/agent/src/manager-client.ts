@@ -1,6 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { ExchangeRefused, secureUrl } from '@hmcp/auth';
-import { HmcpError, META, PROTOCOL_VERSION } from '@hmcp/core';
+import { type Check, HmcpError, META, PROTOCOL_VERSION } from '@hmcp/core';
 import { outsideScope } from '@hmcp/core/request-scope';
 import { Client, isInputRequiredResult, StreamableHTTPClientTransport, withInputRequired } from '@modelcontextprotocol/client';
 import * as z from 'zod';
@@ -101,7 +101,7 @@ export class ManagerClient {
     } catch (error) {
       const refusal = failed.refusal ?? HmcpError.from(error);
       if (refusal !== undefined) throw refusal;
-      if (error instanceof ExchangeRefused) throw this.#refusal(40302, 'the token for the manager was refused');
+      if (error instanceof ExchangeRefused) throw this.#refusal(40302, error.check, error.reason);
       throw this.#unavailable('the manager did not answer');
     }
   }
@@ -124,8 +124,8 @@ export class ManagerClient {
     const guarded = peerFetch(
       (input, init) => this.#fetch(input, init),
       peer,
-      (code, reason) => {
-        const refusal = this.#refusal(code, reason);
+      (...refused) => {
+        const refusal = this.#refusal(...refused);
         const failed = this.#failed.getStore();
         if (failed !== undefined) failed.refusal = refusal;
         return refusal;
@@ -141,8 +141,8 @@ export class ManagerClient {
     return client;
   }
 
-  #refusal(code: 40302 | 42801, reason: string): HmcpError {
-    return new HmcpError(code, { by: this.#by, check: 'peer' }, { reason });
+  #refusal(code: 40302 | 42801, check: Check, reason: string): HmcpError {
+    return new HmcpError(code, { by: this.#by, check }, { reason });
   }
 
   #unavailable(reason: string): HmcpError {

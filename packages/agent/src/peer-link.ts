@@ -110,7 +110,7 @@ export class PeerLink implements TransportHooks {
   }
 
   fetch(base: TransportFetch): TransportFetch {
-    const fetch = peerFetch(base, this.#peer, (code, reason) => this.#ledger.refusal(currentScope(), code, 'peer', reason));
+    const fetch = peerFetch(base, this.#peer, (...refused) => this.#ledger.refusal(currentScope(), ...refused));
     return (url, init) => (init?.method === 'DELETE' ? this.#endSession(() => fetch(url, init)) : fetch(url, init));
   }
 
@@ -217,12 +217,15 @@ export class PeerLink implements TransportHooks {
       };
       this.#unbound.set(id, { origin: currentScope(), method, end: done });
     }
+    // A peer that refuses the token knows no more of the request than this.
+    const traceparent =
+      this.#isHmcp && scope !== undefined ? nextTraceparent(scope.facts.traceparent, this.#parts.random) : undefined;
     try {
-      await sending.run({ token, traceparent: undefined }, () => send(this.#withToken(bare, token)));
+      await sending.run({ token, traceparent }, () => send(this.#withToken(bare, token)));
     } catch (error) {
       if (id !== undefined) this.#takeUnbound(id);
       // Version negotiation reads the SDK's own errors; ours are recorded.
-      if (error instanceof HmcpError && scope !== undefined) throw await this.#refuse(scope, bare, error);
+      if (error instanceof HmcpError && scope !== undefined) throw await this.#refuse(scope, bare, error, traceparent);
       throw error;
     }
   }
@@ -403,8 +406,8 @@ export class PeerLink implements TransportHooks {
     outsideScope(send).catch(() => undefined);
   }
 
-  async #refuse(scope: RequestScope, message: JsonRpcMessage, error: unknown): Promise<HmcpError> {
-    const hop = await this.#ledger.open(scope, this.#start(message));
+  async #refuse(scope: RequestScope, message: JsonRpcMessage, error: unknown, traceparent?: string): Promise<HmcpError> {
+    const hop = await this.#ledger.open(scope, { ...this.#start(message), traceparent });
     return new BoundRequest(this.#ledger, hop, callFrame.getStore()).refuse(error);
   }
 

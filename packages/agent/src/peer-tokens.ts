@@ -1,5 +1,5 @@
 import { ExchangeRefused, secureUrl, type TokenExchanger } from '@hmcp/auth';
-import { covers, HmcpError, MANAGER_SCOPES, parseScopes } from '@hmcp/core';
+import { type Check, covers, coversAll, HmcpError, MANAGER_SCOPES, parseScopes } from '@hmcp/core';
 import { outsideScope, type RequestScope } from '@hmcp/core/request-scope';
 import * as z from 'zod';
 import type { ResolvedPeer } from './peers.js';
@@ -41,7 +41,8 @@ export interface PeerTokens {
    * @param needed scopes of the contract; without one, {@link Peer.scopes} or the peer's metadata decide
    * @param lifeSeconds the token must outlive the call
    * @param session inside one: its live seal, so that the token is of that session and can renew the seal further on
-   * @throws {HmcpError} 40302 `check: "peer"` when refused or too short-lived, 50301 `check: "peer"` when nobody answered
+   * @throws {HmcpError} 40302 `check: "scope"` when the token in hand does not cover `needed`, `"token"` when it ends before the call
+   * could, `"exchange"` when the authorization server refused; 50301 `check: "peer"` when nobody answered
    */
   tokenFor(
     scope: RequestScope,
@@ -99,7 +100,7 @@ export function peerTokens(options: { tokens: TokenExchanger; now: () => number;
     try {
       offered = await outsideScope(() => scopesSupported(peer));
     } catch {
-      throw refusal(scope, 50301, 'the metadata of the peer could not be read');
+      throw refusal(scope, 50301, 'peer', 'the metadata of the peer could not be read');
     }
     const within = parseScopes(offered.join(' ')).filter((one) => granted.some((held) => covers(held, one)));
     return within.map((one) => one.raw).join(' ');
@@ -108,12 +109,17 @@ export function peerTokens(options: { tokens: TokenExchanger; now: () => number;
   return {
     async tokenFor(scope, peer, needed, lifeSeconds, session) {
       scope.assertOpen();
+      // No scope and no longer life would help.
+      if (tokens === noTokenExchange) throw refusal(scope, 40302, 'exchange', 'the authorization server exchanges no tokens');
       const authority = authorityOf(scope);
       if (authority !== undefined && authority.expiresAt - now() / 1000 < lifeSeconds) {
-        throw refusal(scope, 40302, 'the token of this request ends before the call could');
+        throw refusal(scope, 40302, 'token', 'the token of this request ends before the call could');
       }
       const asked = needed ?? (await scopeWithoutContract(scope, peer));
-      if (asked === '') throw refusal(scope, 40302, 'the token of this request covers no scope of the peer');
+      if (asked === '') throw refusal(scope, 40302, 'scope', 'the token of this request covers no scope of the peer');
+      if (authority !== undefined && !withinGrant(authority.scope, asked)) {
+        throw refusal(scope, 40302, 'scope', 'the token of this request does not cover the scope of the call');
+      }
       const wanted = session === undefined ? asked : `${asked} ${MANAGER_SCOPES.participate}`;
       const subjectToken = scope.facts.accessToken;
       const request = { subjectToken, resource: peer.resource, scope: wanted, lifeSeconds, ...session };
@@ -121,8 +127,8 @@ export function peerTokens(options: { tokens: TokenExchanger; now: () => number;
         const { accessToken } = await outsideScope(() => tokens.exchange(request));
         return accessToken;
       } catch (error) {
-        if (error instanceof ExchangeRefused) throw refusal(scope, 40302, 'the exchange of the token was refused');
-        throw refusal(scope, 50301, 'the authorization server did not answer');
+        if (error instanceof ExchangeRefused) throw refusal(scope, 40302, error.check, error.reason);
+        throw refusal(scope, 50301, 'peer', 'the authorization server did not answer');
       }
     },
   };
@@ -134,8 +140,17 @@ export function contractScope(contract: { readonly scope: string; readonly onwar
   return [...new Set(members)].join(' ');
 }
 
+/**
+ * Whether an exchange can be granted at all. Told before anything is sent, because an authorization server says little more than no; what
+ * only it can read (a scope of neither FHIR nor this protocol) is left to it.
+ */
+function withinGrant(granted: string, asked: string): boolean {
+  const known = parseScopes(asked).filter(({ kind }) => kind !== 'extension' && kind !== 'unknown');
+  return coversAll(parseScopes(granted), known);
+}
+
 /** A refusal of this process about a peer. */
-function refusal(scope: RequestScope, code: 40302 | 50301, reason: string): HmcpError {
+function refusal(scope: RequestScope, code: 40302 | 50301, check: Check, reason: string): HmcpError {
   const { by, hop, envelope } = scope.facts;
-  return new HmcpError(code, { by, check: 'peer', intent: envelope.intent.id, ...(hop > 0 ? { hop } : {}) }, { reason });
+  return new HmcpError(code, { by, check, intent: envelope.intent.id, ...(hop > 0 ? { hop } : {}) }, { reason });
 }

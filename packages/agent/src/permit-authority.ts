@@ -77,7 +77,10 @@ export function permitAuthority(options: {
       let askedAt = now();
       const result = await ask(MANAGER_METHODS.permit, request, bearer, effect).catch(async (error: unknown) => {
         if (participation === undefined || !(error instanceof HmcpError) || error.code !== 40301) throw error;
-        await participation.join(request.claims.sid);
+        // The manager's word about this request stays its word, also where joining is refused as well.
+        await participation.join(request.claims.sid).catch((failure: unknown) => {
+          throw failure instanceof HmcpError && failure.code === 40301 ? error : failure;
+        });
         askedAt = now();
         return ask(MANAGER_METHODS.permit, request, bearer, effect);
       });

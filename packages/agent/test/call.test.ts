@@ -1,4 +1,4 @@
-import { HmcpError } from '@hmcp/core';
+import { explain, HmcpError, parseScopes } from '@hmcp/core';
 import { afterEach, describe, expect, test } from 'vitest';
 import * as z from 'zod';
 import { type Behaviour, startPeer, type TestPeer } from './support/peer-server.js';
@@ -135,6 +135,34 @@ describe('a server that does not serve', () => {
     expect(JSON.stringify([first, later, first.stack, later.stack])).not.toMatch(/pt-ann|liked/);
   });
 
+  test.each([
+    [401, undefined, 'peer'],
+    [403, 'Bearer error="insufficient_scope", scope="patient/Observation.rs"', 'scope'],
+    [403, 'Bearer error=insufficient_scope', 'scope'],
+    [403, 'Bearer error="invalid_token"', 'peer'],
+    [403, 'insufficient_scope pt-ann-4711', 'peer'],
+    [401, 'Bearer error="insufficient_scope"', 'peer'], // no token, no scope
+  ])('HTTP %i with the challenge %j is check "%s"', async (status, challenge, check) => {
+    const { agent, labs } = await labsWorld();
+    Object.assign(labs, { status, challenge });
+    const error = await refusalOf(scopeOf(ANN).run(() => agent.call('labs', listResults, {})));
+    expect([error.code, error.check]).toEqual([40302, check]);
+    expect(`${explain(error)} ${JSON.stringify(error)}`).not.toMatch(/pt-ann|Bearer/);
+  });
+
+  test('a peer that refuses the token, in the handshake or later, was told the trace that its caller recorded', async () => {
+    const { agent, labs, audit } = await labsWorld();
+    for (const warm of [false, true]) {
+      labs.status = undefined;
+      if (warm) await scopeOf(ANN).run(() => agent.call('labs', listResults, {}));
+      labs.status = 401;
+      await refusalOf(scopeOf(ANN, { traceparent: undefined }).run(() => agent.call('labs', listResults, {})));
+      const { traceparent } = audit.records.findLast(({ event }) => event === 'hop.refused') ?? {};
+      expect(traceparent).toMatch(/^00-[0-9a-f]{32}-[0-9a-f]{16}-01$/);
+      expect(labs.received.map(({ headers }) => headers.traceparent)).toContain(traceparent);
+    }
+  });
+
   test('nobody listening is 50301, and the next call connects anew', async () => {
     const { agent, labs } = await labsWorld();
     await labs.close();
@@ -222,11 +250,14 @@ describe('a refusal further on', () => {
     expect(audit.records.at(-1)).toMatchObject({ event: 'hop.refused', code: 40903, check: 'argument' });
   });
 
-  test.each([40100, 40300])('%i of a pipe is the refusal of this process\'s token: 40302, check "peer"', async (code) => {
+  test.each([
+    [40100, 'peer'],
+    [40300, 'scope'],
+  ])('%i of a pipe is the refusal of this process\'s token: 40302, check "%s"', async (code, check) => {
     const { agent, labs } = await labsWorld();
     labs.refusal = { code, message: '', data: { ...data, check: 'token' } };
     const error = await refusalOf(scopeOf(ANN).run(() => agent.call('labs', listResults, {})));
-    expect([error.code, error.check, error.data.by]).toEqual([40302, 'peer', 'https://triage.example/mcp']);
+    expect([error.code, error.check, error.data.by]).toEqual([40302, check, 'https://triage.example/mcp']);
   });
 
   test.each([
@@ -289,28 +320,63 @@ describe('a refusal further on', () => {
 });
 
 describe('before anything is sent', () => {
-  test('a refused exchange is 40302, an unreachable authorization server 50301, check "peer"', async () => {
+  test('a refused exchange is 40302, check "exchange", an unreachable authorization server 50301, check "peer"', async () => {
     const { agent, labs, tokens, audit } = await labsWorld();
-    for (const [fault, code] of [
-      ['refused', 40302],
-      ['unreachable', 50301],
+    for (const [fault, code, check] of [
+      ['refused', 40302, 'exchange'],
+      ['unreachable', 50301, 'peer'],
     ] as const) {
       tokens.fault = fault;
       const scope = scopeOf(ANN);
       const error = await refusalOf(scope.run(() => agent.call('labs', listResults, {})));
-      expect([error.code, error.check]).toEqual([code, 'peer']);
+      expect([error.code, error.check]).toEqual([code, check]);
       expect(scope.refusals).toEqual([error]);
     }
     expect(labs.received).toEqual([]);
     expect(new Set(audit.events)).toEqual(new Set(['hop.refused']));
   });
 
-  test('a token that ends before the call could is 40302', async () => {
+  const scoped = (scope: string) => scopeOf(ANN, { token: verifiedToken(ANN, { scope, scopes: parseScopes(scope) }) });
+
+  test.each([
+    ['nothing', ''],
+    ['a part of it', 'patient/Observation.rs'],
+    ['another level', 'user/Observation.rs user/Patient.r'],
+    ['reading without searching', 'patient/Observation.r patient/Patient.r'],
+    ['a constraint more', 'patient/Observation.rs?category=laboratory patient/Patient.r'],
+    ['a word nobody knows', 'patient/Observation.rs Patient'],
+    ['another case', 'PATIENT/Observation.rs patient/Patient.r'],
+  ])('a token that covers %s of the contract is 40302, check "scope", and nothing is exchanged', async (_, granted) => {
+    const { agent, labs, tokens, audit } = await labsWorld();
+    const error = await refusalOf(scoped(granted).run(() => agent.call('labs', listResults, {})));
+    expect([error.code, error.check]).toEqual([40302, 'scope']);
+    expect(explain(error)).toContain('Mend: launch with `scope` and `onward` of every contract');
+    expect([tokens.requests, labs.received, audit.events]).toEqual([[], [], ['hop.refused']]);
+  });
+
+  test.each([
+    ['in words of SMART 1', 'patient/Observation.read patient/Patient.read'],
+    ['by any type', 'patient/*.rs'],
+    ['in pieces', 'patient/Observation.r patient/Observation.s patient/Patient.r'],
+  ])('a token that covers the contract %s is exchanged', async (_, granted) => {
+    const { agent, tokens } = await labsWorld();
+    await scoped(granted).run(() => agent.call('labs', listResults, {}));
+    expect(tokens.requests.length).toBeGreaterThan(0);
+  });
+
+  test('a scope that only the authorization server can read is left to it', async () => {
+    const { agent, tokens } = await labsWorld();
+    const contract = { ...listResults, onward: 'https://hospital.example/scopes/print' };
+    await scopeOf(ANN).run(() => agent.call('labs', contract, {}));
+    expect(tokens.requests[0]?.scope).toContain('https://hospital.example/scopes/print');
+  });
+
+  test('a token that ends before the call could is 40302, check "token"', async () => {
     const { agent, labs } = await labsWorld();
     const token = verifiedToken(ANN, { expiresAt: NOW / 1000 + 20 });
     const late = scopeOf(ANN, { token });
     const error = await refusalOf(late.run(() => agent.call('labs', listResults, {}, { timeoutMs: 30_000 })));
-    expect([error.code, error.check]).toEqual([40302, 'peer']);
+    expect([error.code, error.check]).toEqual([40302, 'token']);
     const over = scopeOf(ANN, { token: verifiedToken(ANN, { expiresAt: NOW / 1000 }) });
     expect((await refusalOf(over.run(() => agent.call('labs', listResults, {})))).code).toBe(40302);
     expect(labs.received).toEqual([]);

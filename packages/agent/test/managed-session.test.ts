@@ -416,7 +416,7 @@ describe('a middle agent in a session', () => {
       seconds(301);
       return call();
     });
-    expect(inner).toMatchObject({ code: 40302, check: 'peer' });
+    expect(inner).toMatchObject({ code: 40302, check: 'token' });
     expect(bed.labs.calls).toHaveLength(1);
   });
 });

@@ -305,8 +305,8 @@ describe('a message of the manager', () => {
 
 describe('permits', () => {
   /** A request of the session as the orders agent received it. */
-  async function bearer() {
-    await session.call('labs', listResults, {});
+  async function bearer(of = session) {
+    await of.call('labs', listResults, {});
     const call = bed.labs.calls.at(-1);
     if (call === undefined) throw new Error('no call');
     return { accessToken: call.token, seal: call.envelope.seal, intent: call.envelope.intent };
@@ -346,6 +346,18 @@ describe('permits', () => {
   ])('are refused for %s', async (_, who, code) => {
     const permits = permitAuthority({ agent: orders, participation: take({ delivery: 'push' }) });
     expect((await refusalOf(permits.permit(effect, await who()))).code).toBe(code);
+  });
+
+  test('are refused to an agent that the session does not name by the manager, about this intent: joining as well changes nothing', async () => {
+    const left = bed.another({ clientId: 'orders', resource: 'https://orders.example/mcp' }).agent;
+    const other = await bed.open(BO, { participants: ['labs'] });
+    const who = await bearer(other);
+    const alone = await refusalOf(permitAuthority({ agent: left }).permit(effect, who));
+    const joining = await refusalOf(
+      permitAuthority({ agent: orders, participation: take({ delivery: 'push' }) }).permit(effect, who),
+    );
+    expect(alone.data).toEqual({ by: MANAGER, hop: 2, check: 'session', retry: 'never', intent: who.intent.id });
+    expect(joining.data).toEqual(alone.data);
   });
 
   test('are refused to an agent that did not join, and while a switch is decided: 40301, 42301', async () => {

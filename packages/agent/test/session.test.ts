@@ -115,7 +115,7 @@ describe('a process session', () => {
 
   test('a grant that ends before the call could is refused before anything is sent: 40302', async () => {
     const session = await openSession({ agent: made.agent, grant: grantOf(ANN, { expiresAt: NOW / 1000 }) });
-    expect(await refusalOf(session.call('labs', listResults, {}))).toMatchObject({ code: 40302, check: 'peer' });
+    expect(await refusalOf(session.call('labs', listResults, {}))).toMatchObject({ code: 40302, check: 'token' });
     expect(labs.received).toEqual([]);
   });
 

@@ -296,17 +296,17 @@ describe('scopes of a client without a contract', () => {
   });
 
   test.each([
-    ['covers none of them', () => metadata(['patient/Condition.rs']), 40302],
-    ['offers none', () => metadata(undefined), 40302],
-    ['is of another resource', () => metadata(['patient/Observation.rs'], 'https://else.example/mcp'), 50301],
-    ['is no JSON', () => new Response('<html>'), 50301],
-    ['is ill-typed', () => metadata('patient/Observation.rs'), 50301],
-    ['is missing', () => new Response('', { status: 404 }), 50301],
-    ['is endless', () => new Response(' '.repeat(70_000)), 50301],
-  ])('metadata that %s asks for nothing', async (_, answer, code) => {
+    ['covers none of them', () => metadata(['patient/Condition.rs']), 40302, 'scope'],
+    ['offers none', () => metadata(undefined), 40302, 'scope'],
+    ['is of another resource', () => metadata(['patient/Observation.rs'], 'https://else.example/mcp'), 50301, 'peer'],
+    ['is no JSON', () => new Response('<html>'), 50301, 'peer'],
+    ['is ill-typed', () => metadata('patient/Observation.rs'), 50301, 'peer'],
+    ['is missing', () => new Response('', { status: 404 }), 50301, 'peer'],
+    ['is endless', () => new Response(' '.repeat(70_000)), 50301, 'peer'],
+  ])('metadata that %s asks for nothing', async (_, answer, code, check) => {
     const { scope, error } = await askedFor(answer);
     expect(scope).toBeUndefined();
-    expect(error).toMatchObject({ code, check: 'peer' });
+    expect(error).toMatchObject({ code, check });
   });
 });
 

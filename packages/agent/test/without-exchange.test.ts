@@ -30,7 +30,7 @@ async function agentWithoutTokens(kind: 'hmcp' | 'plain') {
 
 test('without a token exchange an hmcp peer is refused, and hears nothing', async () => {
   const { ask, server, audit } = await agentWithoutTokens('hmcp');
-  expect(await refusalOf(ask())).toMatchObject({ code: 40302, check: 'peer' });
+  expect(await refusalOf(ask())).toMatchObject({ code: 40302, check: 'exchange' });
   expect(server.bytes()).toBe('');
   expect(audit.events).toEqual(['hop.refused']);
 });

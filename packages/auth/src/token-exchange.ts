@@ -44,7 +44,7 @@ export interface ExchangedToken {
 /** Gets tokens for the next hop. */
 export interface TokenExchanger {
   /**
-   * @throws {ExchangeRefused} refused by the authorization server, or by the rules here (relayed as 40302 `check: "peer"`)
+   * @throws {ExchangeRefused} refused by the authorization server, or by the rules here (relayed as 40302 with its `check`)
    * @throws {AuthorityUnavailable} no answer (50301)
    */
   exchange(request: ExchangeRequest): Promise<ExchangedToken>;
@@ -63,7 +63,33 @@ export class ExchangeRefused extends Error {
     this.name = 'ExchangeRefused';
     this.error = error;
   }
+
+  /** `token` when the token in hand, or the one given, ends before the call could; else `exchange`. */
+  get check(): 'exchange' | 'token' {
+    return this.error === 'subject_expiring' || this.error === 'life_too_short' ? 'token' : 'exchange';
+  }
+
+  /** Why, in fixed words, for the local audit. */
+  get reason(): string {
+    if (this.check === 'token') return 'the token of this request ends before the call could';
+    return WHY.get(this.error) ?? 'the exchange of the token was refused';
+  }
 }
+
+/** What a word of {@link ExchangeRefused} comes to at an authorization server of protocol section 4. */
+const WHY: ReadonlyMap<string, string> = new Map([
+  [
+    'invalid_target',
+    'the exchange of the token was refused: the caller is not registered for the peer, or nobody is known there',
+  ],
+  ['invalid_scope', 'the exchange of the token was refused: its scope goes beyond the token or a registration'],
+  ['invalid_grant', 'the exchange of the token was refused: the token or its seal does not count there'],
+  ['invalid_client', 'the exchange of the token was refused: the caller is not known there'],
+  ['unauthorized_client', 'the exchange of the token was refused: the caller may not exchange'],
+  ['unsupported_grant_type', 'the authorization server exchanges no tokens'],
+  ['scope_widened', 'the exchanged token has more scopes than were asked for'],
+  ['context_changed', 'the exchanged token is of another patient, person, session or audience'],
+]);
 
 const ACCESS_TOKEN = 'urn:ietf:params:oauth:token-type:access_token';
 const GRANT_TYPE = 'urn:ietf:params:oauth:grant-type:token-exchange';

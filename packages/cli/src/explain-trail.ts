@@ -9,6 +9,8 @@ import { explainRefusal } from './explain-code.js';
 interface Step {
   readonly party: string;
   readonly record: StoredRecord;
+  /** It names no intent: the trace its request was sent in is all that says where it belongs. */
+  readonly joined?: true;
 }
 
 /** What the audit logs of a state folder say about an id. */
@@ -24,21 +26,35 @@ export interface Trail {
 
 /** Most records kept of one id. */
 const MOST_STEPS = 10_000;
+/** Most records kept that name nobody's intent; the newest count. */
+const MOST_STRAYS = 10_000;
+/** Most of those that are shown: a trace is what a caller says it is. */
+const MOST_JOINED = 20;
+
+/** The trace id of a W3C `traceparent`. */
+function traceOf({ traceparent }: StoredRecord): string | undefined {
+  return traceparent?.split('-')[1];
+}
 
 /**
  * Reads and verifies every audit log of a state folder and keeps what concerns an intent or txn, given whole or by its
- * first characters.
+ * first characters; and records of the same traces that name neither: what a server refused before it knew whose request it was.
  * @throws system errors when the folder or a log cannot be read
  */
 export async function readTrail(state: string, id: string): Promise<Trail> {
   const files = await auditLogsAt(state);
   const ids = new Set<string>();
   const steps: Step[] = [];
+  const strays: Step[] = [];
   const tampered: BrokenAudit[] = [];
   for (const file of files) {
     const party = basename(file, extname(file));
     const verdict = await verifyLog(file, {
       onRecord: (record) => {
+        if (record.intent === undefined && record.txn === undefined && traceOf(record) !== undefined) {
+          strays.push({ party, record, joined: true });
+          if (strays.length > 2 * MOST_STRAYS) strays.splice(0, MOST_STRAYS);
+        }
         const named = [record.intent, record.txn].filter((known) => known?.startsWith(id));
         if (named.length === 0 || steps.length >= MOST_STEPS) return;
         for (const known of named) if (known !== undefined) ids.add(known);
@@ -47,10 +63,16 @@ export async function readTrail(state: string, id: string): Promise<Trail> {
     });
     if (!verdict.ok) tampered.push(verdict);
   }
-  steps.sort((a, b) => a.record.t - b.record.t);
-  if (!ids.has(id)) return { logs: files.length, ids: [...ids], steps, tampered };
-  const exact = steps.filter(({ record }) => record.intent === id || record.txn === id);
-  return { logs: files.length, ids: [id], steps: exact, tampered };
+  const exact = ids.has(id);
+  const own = exact ? steps.filter(({ record }) => record.intent === id || record.txn === id) : steps;
+  return { logs: files.length, ids: exact ? [id] : [...ids], steps: withJoined(own, strays), tampered };
+}
+
+/** The decisions about an id, and those of the same traces that name none, oldest first. */
+function withJoined(own: readonly Step[], strays: readonly Step[]): readonly Step[] {
+  const traces = new Set(own.flatMap(({ record }) => traceOf(record) ?? []));
+  const joined = strays.filter(({ record }) => traces.has(traceOf(record) ?? '')).slice(0, MOST_JOINED);
+  return [...own, ...joined].sort((a, b) => a.record.t - b.record.t);
 }
 
 /** The trail hop by hop, with the first refusal explained; `undefined` unless it is about exactly one id. */
@@ -60,12 +82,14 @@ export function tellTrail({ ids, steps }: Trail): string | undefined {
   const start = first.record.t;
   const parties = new Set(steps.map(({ party }) => party)).size;
   const width = Math.max(...steps.map(({ party }) => party.length));
-  const head = `${ids[0]}: ${counted(steps.length, 'decision')} of ${parties} part${parties === 1 ? 'y' : 'ies'} from ${new Date(start).toISOString()}\n`;
-  const lines = steps.map(({ party, record }) => {
+  const joined = steps.filter((step) => step.joined).length;
+  const how = joined === 0 ? '' : `; ${joined} of them name${joined === 1 ? 's' : ''} no intent, joined by trace`;
+  const head = `${ids[0]}: ${counted(steps.length, 'decision')} of ${parties} part${parties === 1 ? 'y' : 'ies'} from ${new Date(start).toISOString()}${how}\n`;
+  const lines = steps.map(({ party, record, joined: byTrace }) => {
     const when = `+${record.t - start} ms`.padStart(10);
     const indent = '  '.repeat(Math.min(record.hop ?? 0, 8));
     const hop = record.hop === undefined ? '' : `hop ${record.hop}`;
-    return `${when}  ${indent}${party.padEnd(width)}  ${hop.padEnd(5)}  ${tell(record)}\n`;
+    return `${when}  ${indent}${party.padEnd(width)}  ${hop.padEnd(5)}  ${tell(record)}${byTrace ? ' · joined by trace' : ''}\n`;
   });
   const fault = steps.find(({ record }) => mendOf(record) !== undefined);
   const refusal = firstRefusal(steps);
@@ -126,9 +150,21 @@ function tellFault({ party, record }: Step): string {
 const SHOWN = 10;
 
 function tellRefusal({ party, record }: Step): string {
-  const { code = 0, check, hop, compared = [] } = record;
+  const { code = 0, check, hop, compared = [], reason } = record;
   const where = `${hop === undefined ? '' : ` (hop ${hop})`}${check === undefined ? '' : `, check "${check}"`}`;
-  return `First refused by ${party}${where}. ${explainRefusal(code, check)}${tellCompared(compared)}`;
+  return `First refused by ${party}${where}. ${explainRefusal(code, check)}${tellCause(code, check, reason)}${tellCompared(compared)}`;
+}
+
+/** How the reason of a result begins that was withheld because nobody could check a part of it. */
+const UNCHECKABLE = 'a part of the result cannot be verified';
+
+/** Which of several causes it was that a caller is not told. */
+function tellCause(code: number, check: string | undefined, reason: string | undefined): string {
+  if (code !== 40903 || check !== 'result' || reason === undefined) return '';
+  const mend = reason.startsWith(UNCHECKABLE)
+    ? 'No row of somebody else was found. Mend: let the tool answer `structuredContent` and declare `output` for it in `operations` (the `outputSchema` of a v1 tool does not count), or leave that part out'
+    : 'Mend: look at what that server answers';
+  return `Its audit says: ${plainText(reason)}. ${mend}.\n`;
 }
 
 function tellCompared(compared: readonly ComparedPatient[]): string {
@@ -146,11 +182,16 @@ function saidBy(pk: string, first: string): string {
   return `${plainText(pk.slice(0, SHOWN), SHOWN)}…${pk === first ? '' : '  another patient'}`;
 }
 
-/** The refusal that came first; of those in one millisecond the one furthest on, since a refusal travels back. */
+/**
+ * The refusal that came first; of those in one millisecond the one furthest on, since a refusal travels back: one without a hop that was
+ * joined by its trace is of a server that did not yet know its place.
+ */
 function firstRefusal(steps: readonly Step[]): Step | undefined {
   const refusals = steps.filter(({ record }) => record.code !== undefined);
   const [first] = refusals;
-  return refusals
-    .filter(({ record }) => record.t === first?.record.t)
-    .toSorted((a, b) => (b.record.hop ?? 0) - (a.record.hop ?? 0))[0];
+  return refusals.filter(({ record }) => record.t === first?.record.t).toSorted((a, b) => place(b) - place(a))[0];
+}
+
+function place({ record, joined }: Step): number {
+  return joined ? Number.POSITIVE_INFINITY : (record.hop ?? 0);
 }

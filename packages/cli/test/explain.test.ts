@@ -164,6 +164,77 @@ describe('hmcp explain INTENT', () => {
     expect(stdout).toMatch(/ {2}context {2}CCCCCCCCCC…\n {2}result {3}whose it is could not be told\n$/);
   });
 
+  const TRACE = '0af7651916cd43dd8448eb211c80319c';
+  const refusedByLabs = { event: 'request.refused', outcome: 4, code: 401, check: 'token', reason: 'unknown issuer' } as const;
+
+  async function refusedAtTheGate(stray: object): Promise<string> {
+    const state = await freshFolder();
+    const about = { intent: INTENT, hop: 0, peer: 'http://127.0.0.1:7000/labs', traceparent: `00-${TRACE}-b7ad6b7169203331-01` };
+    await writeLog(state, 'desk', [
+      [0, { ...about, event: 'hop.call', tool: 'list-results' }],
+      [
+        9,
+        { ...about, event: 'hop.refused', outcome: 4, code: 40302, check: 'peer', reason: 'the peer does not accept the token' },
+      ],
+    ]);
+    await writeLog(state, 'labs', [[9, { ...refusedByLabs, ...stray }]]);
+    return state;
+  }
+
+  test('joins what a server refused before it knew whose request it was by the trace, says so, and shows its reason', async () => {
+    const state = await refusedAtTheGate({ traceparent: `00-${TRACE}-00f067aa0ba902b7-01` });
+    const { stdout } = await type(['explain', INTENT, '--state', state]);
+    expect(stdout).toContain('3 decisions of 2 parties from');
+    expect(stdout).toContain('; 1 of them names no intent, joined by trace\n');
+    expect(stdout).toMatch(/labs .* refused · 401 · check "token" · unknown issuer · joined by trace\n/);
+    expect(stdout).toContain('First refused by labs, check "token". 401 unauthorized');
+  });
+
+  test.each([
+    ['of another trace', { traceparent: `00-${'1'.repeat(32)}-00f067aa0ba902b7-01` }],
+    ['of no trace', {}],
+    ['of the trace, about another intent', { traceparent: `00-${TRACE}-00f067aa0ba902b7-01`, intent: 'another-intent' }],
+  ])('joins nothing %s', async (_, stray) => {
+    const { stdout } = await type(['explain', INTENT, '--state', await refusedAtTheGate(stray)]);
+    expect(stdout).toContain('2 decisions of 1 party from');
+    expect(stdout).not.toMatch(/joined|unknown issuer/);
+    expect(stdout).toContain('First refused by desk (hop 0), check "peer". 40302');
+  });
+
+  test('joins twenty records at most: a trace is what a caller says it is', async () => {
+    const state = await refusedAtTheGate({ intent: 'another-intent' });
+    const flood = { ...refusedByLabs, traceparent: `00-${TRACE}-00f067aa0ba902b7-01` };
+    await writeLog(
+      state,
+      'notes',
+      Array.from({ length: 30 }, (_, i) => [i, { ...flood, reason: `unknown issuer ${i}` }]),
+    );
+    expect((await type(['explain', INTENT, '--state', state])).stdout).toContain('20 of them name no intent, joined by trace');
+  });
+
+  test.each([
+    [
+      'a part of the result cannot be verified: text of content',
+      /No row of somebody else was found\. Mend: let the tool answer `structuredContent` and declare `output`/,
+    ],
+    ['another patient', /Its audit says: another patient\. Mend: look at what that server answers/],
+  ])('says of a withheld result which of two causes it was: %s', async (reason, said) => {
+    const state = await freshFolder();
+    const withheld = {
+      event: 'result.withheld',
+      outcome: 8,
+      intent: INTENT,
+      hop: 1,
+      code: 40903,
+      check: 'result',
+      reason,
+    } as const;
+    await writeLog(state, 'old-labs', [[5, withheld]]);
+    const { stdout } = await type(['explain', INTENT, '--state', state]);
+    expect(stdout).toContain(`· ${reason}`);
+    expect(stdout).toMatch(said);
+  });
+
   test.each([
     ['request.served', 4, 'the arguments do not satisfy the input schema of the tool', 'see whether its `patientArgument` in'],
     ['request.refused', 8, 'the server has no tool of that name', 'correct the name in `operations`'],

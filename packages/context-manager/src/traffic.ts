@@ -49,6 +49,13 @@ interface Answer {
   readonly event?: AuditRecord['event'] | undefined;
 }
 
+/** What a request is, as the audit names it. */
+interface Asked {
+  readonly method: string;
+  readonly tool?: string | undefined;
+  readonly intent?: string | undefined;
+}
+
 /** Tools by name, with the schema of their arguments. */
 export const TOOLS: Readonly<Record<string, { readonly args: z.ZodObject; readonly description: string }>> = {
   [MANAGER_TOOLS.open]: { args: OpenArguments, description: 'Opens a context session on a patient' },
@@ -148,7 +155,7 @@ export class Traffic {
           throw new MalformedArguments();
       }
     };
-    return this.#recorded({ method }, caller, header, serve);
+    return this.#recorded({ method, intent: intentOf(method, params) }, caller, header, serve);
   }
 
   /** An agent, or a model through it, wants a switch: it is written down and not done. */
@@ -160,21 +167,11 @@ export class Traffic {
     return new Recorded(refusal);
   }
 
-  #recorded(
-    asked: { readonly method: string; readonly tool?: string | undefined },
-    caller: Caller,
-    header: string | undefined,
-    serve: () => Promise<Answer>,
-  ): Promise<TrafficAnswer> {
+  #recorded(asked: Asked, caller: Caller, header: string | undefined, serve: () => Promise<Answer>): Promise<TrafficAnswer> {
     return this.#underway.add(this.#served(asked, caller, header, serve));
   }
 
-  async #served(
-    asked: { readonly method: string; readonly tool?: string | undefined },
-    caller: Caller,
-    header: string | undefined,
-    serve: () => Promise<Answer>,
-  ): Promise<TrafficAnswer> {
+  async #served(asked: Asked, caller: Caller, header: string | undefined, serve: () => Promise<Answer>): Promise<TrafficAnswer> {
     const by = { ...(await this.#office.actor(caller)), ...asked };
     try {
       if (header !== undefined && caller.token.patient !== undefined && header !== caller.token.patient)
@@ -185,7 +182,7 @@ export class Traffic {
     } catch (error) {
       if (error instanceof Recorded) throw error.refusal;
       if (error instanceof HmcpError && error.code === 50302) throw error;
-      const refusal = this.#asRefusal(error, caller);
+      const refusal = withIntent(this.#asRefusal(error, caller), asked.intent);
       const { code, check, reason } =
         refusal instanceof HmcpError ? refusal : { code: refusal.code, check: undefined, reason: 'the arguments are malformed' };
       await this.#durable({ ...by, event: 'request.refused', outcome: 4, code, check, reason }, caller);
@@ -223,6 +220,19 @@ class Recorded extends Error {
     super(refusal.message);
     this.refusal = refusal;
   }
+}
+
+/** The intent a permit is asked for, where it has the form of one. */
+function intentOf(method: string, params: unknown): string | undefined {
+  const schema = method === MANAGER_METHODS.permit ? PermitParams : method === MANAGER_METHODS.redeem ? RedeemParams : undefined;
+  return schema?.shape.intent.safeParse(Object(params).intent).data?.id;
+}
+
+/** Whoever asked finds a refusal, here and there, by what it was asked for. */
+function withIntent(refusal: HmcpError | MalformedArguments, intent: string | undefined): HmcpError | MalformedArguments {
+  if (intent === undefined || !(refusal instanceof HmcpError) || refusal.data.intent !== undefined) return refusal;
+  const { code, data, reason } = refusal;
+  return new HmcpError(code, { ...data, intent }, reason === undefined ? {} : { reason });
 }
 
 function facts(result: { readonly sid: string; readonly epoch: number }): Answer {

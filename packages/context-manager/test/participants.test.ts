@@ -265,6 +265,19 @@ describe('permits', () => {
     await expect(caller.method(MANAGER_METHODS.permit, ask(seal, more))).rejects.toMatchObject({ code });
   });
 
+  it('who is refused, and the audit, say which intent it was for, and never one that has no form', async () => {
+    const { seal } = await effector();
+    const labs = await bed.caller(agent('labs', 'A1'));
+    await expect(labs.method(MANAGER_METHODS.permit, ask(seal))).rejects.toMatchObject({
+      data: { check: 'session', intent: 'i1' },
+    });
+    expect(store.records.at(-1)).toMatchObject({ event: 'request.refused', code: 40301, intent: 'i1' });
+    for (const intent of [{ id: 'Ann Archer', epoch: 1 }, 'i1', null, { id: 'i1' }]) {
+      await expect(labs.method(MANAGER_METHODS.permit, ask(seal, { intent }))).rejects.toMatchObject({ code: -32602 });
+      expect(store.records.at(-1)?.intent).toBeUndefined();
+    }
+  });
+
   it('an expired seal gets none: 40101, renew it', async () => {
     const { seal } = await effector();
     bed.clock.advance(33_000);

@@ -1,5 +1,5 @@
 import { AuthorityUnavailable, createSealVerifier, createTokenVerifier, type TokenVerifier } from '@hmcp/auth';
-import { MANAGER_METHODS, MANAGER_TOOLS } from '@hmcp/core';
+import { MANAGER_METHODS, MANAGER_TOOLS, meaningOf } from '@hmcp/core';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { createContextManager, type MemoryStore, memoryStore } from '../src/index.js';
 import { agent, B_RIGHT, type Claims, FHIR, ISSUER, itself, MANAGER, portal, type World, world } from './support/world.js';
@@ -159,7 +159,7 @@ describe('the class of traffic', () => {
     const error = await errorOf(await post(call(MANAGER_METHODS.get, { sid: 'ctx_none' }), itself('labs')));
     expect(error).toEqual({
       code: 40301,
-      message: 'switch_forbidden: this caller may not switch or join this session',
+      message: `switch_forbidden: ${meaningOf(40301, 'session').says}`,
       data: { by: MANAGER, hop: 1, check: 'session', retry: 'never' },
     });
     expect(store.records.at(-1)).toMatchObject({ event: 'request.refused', code: 40301, method: MANAGER_METHODS.get });

@@ -125,7 +125,7 @@ export function decide(facts: DecisionFacts): Decision {
   const { seal, highestEpoch } = proven;
   if (seal !== undefined && seal.epoch < highestEpoch) return refuse(40901, 'epoch', 'the epoch of the seal has passed');
   if (effect && seal === undefined && (facts.managers ?? []).length > 0)
-    return refuse(42802, 'permit', 'an effect needs a sealed envelope here');
+    return refuse(42802, 'seal', 'an effect needs a sealed envelope here');
   if (namesAnotherPatient(argumentsIn(facts.method, params), context.patient, operation))
     return refuse(40903, 'argument', 'an argument names another patient');
   return { verdict: 'serve', context: context.patient, envelope, seal, contextMethod: context.contextMethod, effect };

@@ -50,7 +50,7 @@ export const ERRORS = {
     name: 'operation_undeclared',
     retry: 'never',
     says: 'the operation declares no scope, so nobody may call it',
-    mend: 'declare it with patientTool or in `operations`',
+    mend: 'declare it with patientTool or in `operations` if it is about one patient; else leave it out: it is not for this chain',
   },
   40901: {
     name: 'stale_epoch',
@@ -137,6 +137,7 @@ export const CHECKS = [
   'permit',
   'session',
   'confirmation',
+  'exchange',
   'peer',
 ] as const;
 /** Which check refused; `error.data.check`. @see protocol section 4 */
@@ -147,6 +148,10 @@ type Sentences = Pick<Meaning, 'says' | 'mend'>;
 /** Where one code has several causes, its check says which, and so how to mend it. Everything else is in {@link ERRORS}. */
 export const BY_CHECK: Readonly<Partial<Record<HmcpErrorCode, Readonly<Partial<Record<Check, Sentences>>>>>> = {
   40301: {
+    session: {
+      says: 'the session does not name this caller, is not for this caller to switch or join, or does not exist: nobody is told which',
+      mend: 'name every agent that takes part in `participants` of `openSession`, each registered at the manager; a switch is for the person at the portal, outside every act',
+    },
     scope: {
       says: 'the grant or the token lacks a scope that a session with a manager needs',
       mend: 'launch with `hmcp:context.switch hmcp:context.participate patient/Patient.r` beside the scopes of the calls; an agent leaves the switch to the person',
@@ -154,8 +159,24 @@ export const BY_CHECK: Readonly<Partial<Record<HmcpErrorCode, Readonly<Partial<R
   },
   40302: {
     peer: {
-      says: 'the token was refused on its way: by the peer, or by the authorization server that was to exchange it',
-      mend: 'register the caller for that peer, and both of them for that scope; let the token live longer than the call',
+      says: 'the peer does not accept the token: it answered 401 or 403',
+      mend: 'see the audit of the peer, which says why: most often another issuer, another audience than its `resource`, or its clock',
+    },
+    exchange: {
+      says: 'the authorization server gave no token for the next hop',
+      mend: 'register the caller for that peer, and both of them for the scope, at an authorization server that exchanges tokens; its audit says why',
+    },
+    token: {
+      says: 'the grant or the token of this request ends before the call could',
+      mend: 'launch again, or give the call a shorter `timeoutMs`',
+    },
+    scope: {
+      says: 'the grant or the token of this request does not cover a scope that the call needs',
+      mend: 'launch with `scope` and `onward` of every contract on the way; an agent that calls others names their scopes in `onward`',
+    },
+    argument: {
+      says: 'the patient has no such resource: it does not exist, is of somebody else, or the FHIR server refused it, and nobody is told which',
+      mend: 'ask for what this patient has; the audit of the server says what its FHIR server answered',
     },
     equality: {
       says: 'the seal is of another FHIR server than the token',
@@ -181,7 +202,7 @@ export const BY_CHECK: Readonly<Partial<Record<HmcpErrorCode, Readonly<Partial<R
     seal: { says: 'the seal is not valid here', mend: 'get a seal from a context manager this server trusts' },
     result: {
       says: 'the result is not, or could not be shown to be, of the patient in context alone; nothing of it was released',
-      mend: 'have the server that answered looked at; its audit says whether a row was of somebody else or could not be checked',
+      mend: 'its audit says which: for a row of somebody else have that server looked at; for a part that nobody can check let the tool answer `structuredContent` and declare `output` for it (the `outputSchema` of a v1 tool does not count), or leave it out',
     },
   },
   42801: {
@@ -200,6 +221,20 @@ export const BY_CHECK: Readonly<Partial<Record<HmcpErrorCode, Readonly<Partial<R
     session: {
       says: 'the grant of a session names no patient, or its client was used inside a request that is not of that session',
       mend: 'launch with a patient, and use the client in its own session',
+    },
+  },
+  42802: {
+    seal: {
+      says: 'an effect needs the sealed envelope of a session, because this server trusts a manager; the call brought none',
+      mend: 'open the session with `manager`, at one this server trusts; see the guide on switching',
+    },
+    peer: {
+      says: 'this server has nobody to ask for a permit',
+      mend: 'give the server `permits` and `participation`, which `@hmcp/agent` makes',
+    },
+    operation: {
+      says: 'the operation caused an effect that it does not declare',
+      mend: 'declare `effect: true` in its contract or in `operations`',
     },
   },
 };

@@ -210,7 +210,7 @@ describe('a token of a session', () => {
 describe('an effect without a seal', () => {
   const plain = { params: {}, token: token({ sid: undefined }), seal: undefined };
   test.each([{ scope: 'patient/Observation.c' }, { scope: 'patient/Observation.rs', effect: true }])('%j', (operation) => {
-    expect(coded(decide(facts({ ...plain, operation })))).toBe('42802 permit');
+    expect(coded(decide(facts({ ...plain, operation })))).toBe('42802 seal');
     expect(decide(facts({ ...plain, operation, managers: [] }))).toMatchObject({
       verdict: 'serve',
       effect: true,

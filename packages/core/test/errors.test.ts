@@ -36,9 +36,33 @@ describe('the table of refusals', () => {
     ['header', '`X-HMCP-Patient` names another patient', 'leave the header out'],
     ['equality', 'token and envelope do not name the same patient', 'send the envelope'],
     ['seal', 'the seal is not valid here', 'get a seal'],
-    ['result', 'nothing of it was released', 'have the server that answered looked at; its audit says'],
+    ['result', 'nothing of it was released', 'its audit says which: for a row of somebody else'],
   ] as const)('40903 of check %s says what named another patient, and its own mend', (check, says, mend) => {
     const text = explain(new HmcpError(40903, { by: LABS, hop: 2, check }));
+    expect(text).toContain(says);
+    expect(text).toContain(`Mend: ${mend}`);
+  });
+
+  it.each([
+    [40301, 'session', 'does not name this caller', 'name every agent that takes part in `participants`'],
+    [40302, 'peer', 'it answered 401 or 403', 'see the audit of the peer'],
+    [40302, 'exchange', 'the authorization server gave no token', 'register the caller for that peer'],
+    [40302, 'token', 'ends before the call could', 'launch again'],
+    [40302, 'scope', 'does not cover a scope', 'launch with `scope` and `onward`'],
+    [40302, 'argument', 'nobody is told which', 'ask for what this patient has'],
+    [40302, 'policy', ERRORS[40302].says, ERRORS[40302].mend],
+    [42802, 'seal', 'the call brought none', 'open the session with `manager`'],
+    [42802, 'peer', 'nobody to ask for a permit', 'give the server `permits` and `participation`'],
+    [42802, 'operation', 'does not declare', 'declare `effect: true`'],
+    [42802, 'permit', ERRORS[42802].says, 'let the person act again'],
+    [
+      40903,
+      'result',
+      'could not be shown to be',
+      'its audit says which: for a row of somebody else have that server looked at; for a part that nobody can check let the tool answer `structuredContent` and declare `output`',
+    ],
+  ] as const)('%i of check "%s" has one cause and its own mend', (code, check, says, mend) => {
+    const text = explain(new HmcpError(code, { by: LABS, hop: 2, check }));
     expect(text).toContain(says);
     expect(text).toContain(`Mend: ${mend}`);
   });
@@ -132,7 +156,7 @@ describe('HmcpError', () => {
 
   it('has a check for every step of a request, in their order', () => {
     expect(CHECKS.join(' ')).toBe(
-      'size token header envelope seal equality scope operation policy epoch argument result audit permit session confirmation peer',
+      'size token header envelope seal equality scope operation policy epoch argument result audit permit session confirmation exchange peer',
     );
     for (const check of CHECKS) expect(RefusalData.safeParse({ retry: 'never', by: LABS, check }).success).toBe(true);
   });

@@ -14,6 +14,7 @@ import {
   type VerifiedToken,
 } from '@hmcp/core';
 import type { Inbound } from './admission.js';
+import { hasShown } from './catalogue.js';
 import type { AgentEnv } from './define-agent.js';
 
 /** The fields of a record that every outcome of one request shares. */
@@ -49,8 +50,8 @@ export async function describe(
   seal?: SealClaims,
 ): Promise<RecordBase> {
   const { token, method, params } = inbound;
-  const tool =
-    method === 'tools/call' && inbound.operation !== undefined && typeof params.name === 'string' ? params.name : undefined;
+  const own = inbound.operation !== undefined || hasShown(params.name, env);
+  const tool = method === 'tools/call' && own && typeof params.name === 'string' ? params.name : undefined;
   const pseudonyms = pseudonymsOf(token, env);
   return {
     by: env.resource,

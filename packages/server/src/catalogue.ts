@@ -20,6 +20,8 @@ export type ToolFault = 'the arguments do not satisfy the input schema of the to
 
 /** What lists have shown of the tools of one deployment; each fault is said once. */
 class KnownTools {
+  /** Names the server itself has shown, declared or not. */
+  readonly shown = new Set<string>();
   readonly #lacking = new Map<string, boolean>();
   readonly #said = new Set<string>();
 
@@ -76,6 +78,7 @@ export function shownList(method: string, params: Json, result: Json, declaratio
   if (member === undefined || !Array.isArray(entries)) return { result, leftOut: 0 };
   const declared = entries.filter(isJsonObject).filter((entry) => isDeclared(method, entry, declarations));
   if (method === 'tools/list') {
+    for (const entry of entries.filter(isJsonObject)) if (typeof entry.name === 'string') knownTools(env).shown.add(entry.name);
     for (const tool of declared) learn(tool, declarations, env);
     const whole = params.cursor === undefined && result.nextCursor === undefined;
     const listed = new Set(declared.map(({ name }) => name));
@@ -83,6 +86,11 @@ export function shownList(method: string, params: Json, result: Json, declaratio
   }
   const shown = declared.map((entry) => withoutPatient(method, entry, declarations));
   return { result: { ...result, [member]: shown }, leftOut: entries.length - declared.length };
+}
+
+/** Notes a name as the server's own. */
+export function noteShown(tool: string, env: AgentEnv): void {
+  knownTools(env).shown.add(tool);
 }
 
 function isDeclared(method: string, entry: Json, declarations: Declarations): boolean {
@@ -158,6 +166,11 @@ export async function lacksPatientArgument(
   const lacks = tools.lacks(tool) ?? false;
   tools.learn(tool, lacks);
   return lacks;
+}
+
+/** True for a name that is the server's own, and not whatever a caller wrote: a list of it showed the tool, declared or not. */
+export function hasShown(tool: unknown, env: AgentEnv): tool is string {
+  return typeof tool === 'string' && knownTools(env).shown.has(tool);
 }
 
 /** What lists have shown counts no more. */

@@ -5,7 +5,7 @@ import type { createMcpHandler, McpServerFactory } from '@modelcontextprotocol/s
 
 /** What a server tells its operators; fixed sentences, so that nothing of a request can get into a log. */
 export type ServerNotice =
-  | 'an operation is undeclared and answers 40303: declare it with patientTool or in `operations`'
+  | 'an operation is undeclared and answers 40303: declare it with patientTool or in `operations` if it is about one patient; else leave it out: it is not for this chain'
   | 'the server factory could not be inspected at start'
   | 'a request could not be decided'
   | 'an answer could not be settled'

@@ -116,16 +116,16 @@ class Effects {
   #assertPermitted(): void {
     const { bound, declared, env } = this.#facts;
     if (bound.scope.closed || bound.isOver()) throw this.#refuse(42802, 'the request is over');
-    if (!declared) throw this.#refuse(42802, 'the operation declares no effect');
+    if (!declared) throw this.#refuse(42802, 'the operation declares no effect', 'operation');
     if (fenceOf(env).managers.length === 0) return;
     if (bound.permit === undefined) throw this.#refuse(42802, 'there is no permit');
     if (!bound.permit.usable) throw this.#refuse(42802, 'the permit has run out');
   }
 
-  #refuse(code: 42802 | 50301, reason: string): HmcpError {
+  #refuse(code: 42802 | 50301, reason: string, check: 'permit' | 'operation' = 'permit'): HmcpError {
     const { scope } = this.#facts.bound;
     const { by, hop, envelope } = scope.facts;
-    const error = new HmcpError(code, { by, hop, check: 'permit', intent: envelope.intent.id }, { reason });
+    const error = new HmcpError(code, { by, hop, check, intent: envelope.intent.id }, { reason });
     scope.refusals.push(error);
     return error;
   }

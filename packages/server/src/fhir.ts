@@ -1,5 +1,5 @@
 import { ExchangeRefused } from '@hmcp/auth';
-import { checkCompartment, coversAll, HmcpError, parseScopes, type Scope } from '@hmcp/core';
+import { type Check, checkCompartment, coversAll, HmcpError, parseScopes, type Scope } from '@hmcp/core';
 import type { RequestScope } from '@hmcp/core/request-scope';
 import type { AgentEnv } from './define-agent.js';
 import { isJsonObject, type Json } from './message.js';
@@ -30,6 +30,12 @@ const TYPE = /^[A-Z][A-Za-z]{1,63}$/;
 const ID = /^[A-Za-z0-9\-.]{1,64}$/;
 /** Parameters that name or reach a patient, and any chain or modifier: refused before anything is sent. */
 const BEYOND = /^(patient|subject|_id|_has|_include|_revinclude|_contained|_list|_filter|_query)$|[.:]/i;
+/** For the local audit alone: to the caller they are the same. */
+const NOT_OK: ReadonlyMap<number, string> = new Map([
+  [401, 'the FHIR server does not accept the token'],
+  [403, 'the FHIR server refused'],
+  [404, 'the FHIR server knows no such resource'],
+]);
 const MAX_PAGES = 50;
 const TIMEOUT_MS = 30_000;
 
@@ -37,7 +43,7 @@ const TIMEOUT_MS = 30_000;
 export function scopedFhir(scope: RequestScope, env: AgentEnv): FhirClient {
   const { context, by, hop, token } = scope.facts;
   const base = context.fhirServer.replace(/\/+$/, '');
-  const refuse = (code: 40302 | 40903 | 50301, check: 'peer' | 'argument', reason: string): HmcpError => {
+  const refuse = (code: 40302 | 40903 | 50301, check: Check, reason: string): HmcpError => {
     const intent = scope.facts.envelope.intent.id;
     const error = new HmcpError(code, { by, hop, check, intent }, { reason });
     scope.refusals.push(error);
@@ -48,12 +54,14 @@ export function scopedFhir(scope: RequestScope, env: AgentEnv): FhirClient {
     scope.assertOpen();
     const { tokens } = env;
     if (!tokens) throw refuse(50301, 'peer', 'no token exchange configured');
+    const wanted = scopeFor(type, interaction, token?.scopes);
+    if (wanted === undefined) throw refuse(40302, 'scope', 'the token of this request does not cover this type of resource');
     let response: Response;
     try {
       const { accessToken } = await tokens.exchange({
         subjectToken: scope.facts.accessToken,
         resource: context.fhirServer,
-        scope: scopeFor(type, interaction, token?.scopes ?? []),
+        scope: wanted,
         sid: token?.sid,
       });
       scope.assertOpen();
@@ -69,11 +77,12 @@ export function scopedFhir(scope: RequestScope, env: AgentEnv): FhirClient {
     } catch (error) {
       scope.assertOpen();
       throw error instanceof ExchangeRefused
-        ? refuse(40302, 'peer', 'the token exchange was refused')
+        ? refuse(40302, error.check, error.reason)
         : refuse(50301, 'peer', 'the FHIR server or its authority did not answer');
     }
     if (response.status >= 500 || response.status === 429) throw refuse(50301, 'peer', 'the FHIR server failed');
-    if (!response.ok) throw refuse(40302, 'peer', 'the FHIR server refused or knows no such resource');
+    if (!response.ok)
+      throw refuse(40302, 'argument', NOT_OK.get(response.status) ?? 'the FHIR server refused or knows no such resource');
     const body: unknown = await response.json().catch(() => undefined);
     scope.assertOpen();
     if (!isJsonObject(body)) throw refuse(50301, 'peer', 'the FHIR server sent no resource');
@@ -85,7 +94,7 @@ export function scopedFhir(scope: RequestScope, env: AgentEnv): FhirClient {
     if (!isJsonObject(value) || typeof value.resourceType !== 'string')
       throw refuse(50301, 'peer', 'the FHIR server sent no resource');
     if (!checkCompartment(value, { patient: context, sourceBase: context.fhirServer }).inside)
-      throw refuse(40302, 'peer', 'the FHIR server answered with another patient');
+      throw refuse(40302, 'argument', 'the FHIR server answered with another patient');
     return scope.tag(value as FhirResource);
   }
 
@@ -95,20 +104,20 @@ export function scopedFhir(scope: RequestScope, env: AgentEnv): FhirClient {
     if (next === undefined) return undefined;
     const url = typeof next === 'string' && URL.canParse(next, `${base}/`) ? new URL(next, `${base}/`) : undefined;
     if (!url || !(url.href.startsWith(`${base}/`) || url.href.startsWith(`${base}?`)))
-      throw refuse(40302, 'peer', 'the next page is on another server');
+      throw refuse(40302, 'argument', 'the next page is on another server');
     return url;
   }
 
   return {
     async read<T extends string>(type: T, id: string) {
-      if (!TYPE.test(type) || !ID.test(id)) throw refuse(40302, 'peer', 'no such resource');
+      if (!TYPE.test(type) || !ID.test(id)) throw refuse(40302, 'argument', 'no such resource');
       const resource = own(await get(new URL(`${base}/${type}/${id}`), type, 'r'));
       if (!isOfType(resource, type) || resource.id !== id)
-        throw refuse(40302, 'peer', 'the FHIR server answered with another resource');
+        throw refuse(40302, 'argument', 'the FHIR server answered with another resource');
       return resource;
     },
     async search<T extends string>(type: T, parameters: Readonly<Record<string, string | undefined>> = {}) {
-      if (!TYPE.test(type)) throw refuse(40302, 'peer', 'no such type');
+      if (!TYPE.test(type)) throw refuse(40302, 'argument', 'no such type');
       const url = new URL(`${base}/${type}`);
       url.searchParams.set(type === 'Patient' ? '_id' : 'patient', context.patient);
       for (const [name, value] of Object.entries(parameters)) {
@@ -139,8 +148,8 @@ function isOfType<T extends string>(value: unknown, type: T): value is FhirResou
   return resource?.resourceType === type && typeof resource.id === 'string';
 }
 
-/** At the level the token in hand acts at: an exchange can only narrow what it holds. */
-function scopeFor(type: string, interaction: 'r' | 's', granted: readonly Scope[]): string {
+/** At the level the token in hand acts at: an exchange can only narrow what it holds. `undefined` when no level covers it. */
+function scopeFor(type: string, interaction: 'r' | 's', granted: readonly Scope[] | undefined): string | undefined {
   const levels = ['patient', 'user', 'system'].map((level) => `${level}/${type}.${interaction}`);
-  return levels.find((scope) => coversAll(granted, parseScopes(scope))) ?? `patient/${type}.${interaction}`;
+  return granted === undefined ? levels[0] : levels.find((scope) => coversAll(granted, parseScopes(scope)));
 }

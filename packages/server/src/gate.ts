@@ -7,7 +7,7 @@ import { isJsonObject, type Json, MAX_BODY_BYTES, metaOf, readMessage } from './
 import { ownedBody } from './node-exchange.js';
 import { wireError } from './wire-error.js';
 
-const TRACEPARENT = /^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
+const TRACEPARENT = /^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$/;
 
 const UTF_8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
@@ -25,11 +25,11 @@ export interface Passed {
 export async function passGate(request: Request, env: AgentEnv): Promise<Passed | Response> {
   if (request.method !== 'POST') return plain(405, 'only POST is served here', { Allow: 'POST' });
   const body = await readBody(request);
-  if (body instanceof Fault) return refuse(body, env);
+  if (body instanceof Fault) return refuse(body, request, env);
   const strange = strangeHost(request, env);
-  if (strange) return refuse(strange, env);
+  if (strange) return refuse(strange, request, env);
   const patient = parsePatientHeader(request.headers.get('x-hmcp-patient'));
-  if ('malformed' in patient) return refuse(new Fault(400, 'X-HMCP-Patient must be one bare FHIR id', 'header'), env);
+  if ('malformed' in patient) return refuse(new Fault(400, 'X-HMCP-Patient must be one bare FHIR id', 'header'), request, env);
 
   try {
     const accessToken = readBearer(request);
@@ -37,18 +37,18 @@ export async function passGate(request: Request, env: AgentEnv): Promise<Passed 
       throw new TokenError('invalid_request', 'token in the body');
     return { body, exchange: await exchangeBy(accessToken, request, patient.header, env) };
   } catch (error) {
-    return refuseToken(error, env);
+    return refuseToken(error, request, env);
   }
 }
 
 /** The same of a request that says nothing but its address: host and origin, `Authorization`, token. */
 export async function passCaller(request: Request, env: AgentEnv): Promise<Exchange | Response> {
   const strange = strangeHost(request, env);
-  if (strange) return refuse(strange, env);
+  if (strange) return refuse(strange, request, env);
   try {
     return await exchangeBy(readBearer(request), request, undefined, env);
   } catch (error) {
-    return refuseToken(error, env);
+    return refuseToken(error, request, env);
   }
 }
 
@@ -58,13 +58,12 @@ const kept = new WeakMap<AbortSignal, Request>();
 async function exchangeBy(accessToken: string, request: Request, header: string | undefined, env: AgentEnv): Promise<Exchange> {
   const token = await env.verifier.verify(accessToken);
   kept.set(request.signal, request);
-  const traceparent = request.headers.get('traceparent') ?? '';
   return {
     token,
     accessToken,
     carrier: 'http',
     header,
-    traceparent: TRACEPARENT.test(traceparent) ? traceparent : undefined,
+    traceparent: traceparentOf(request),
     signal: request.signal,
     deciding: [],
   };
@@ -87,19 +86,30 @@ class Fault {
   }
 }
 
-async function refuse({ status, says, check, code }: Fault, env: AgentEnv): Promise<Response> {
+async function refuse({ status, says, check, code }: Fault, request: Request, env: AgentEnv): Promise<Response> {
   const answer = code === undefined ? plain(status, says) : jsonRpc(status, null, { code, message: says });
-  return recorded({ code: status, check, reason: says }, answer, env);
+  return recorded({ code: status, check, reason: says }, answer, request, env);
 }
 
-/** The refusal once its record is durable, else 50302. */
+/** The trace a request says it belongs to; `undefined` when it is malformed. */
+function traceparentOf(request: Request): string | undefined {
+  const traceparent = request.headers.get('traceparent') ?? '';
+  return TRACEPARENT.test(traceparent) ? traceparent : undefined;
+}
+
+/**
+ * The refusal once its record is durable, else 50302. Before the token holds nobody knows whose request it was: its trace is all by
+ * which the record is found from the caller's side.
+ */
 async function recorded(
   refusal: { readonly code: number; readonly check: Check; readonly reason: string },
   answer: Response,
+  request: Request,
   env: AgentEnv,
 ): Promise<Response> {
+  const traceparent = traceparentOf(request);
   try {
-    await makeDurable(env, { ...refusal, event: 'request.refused', outcome: 4, by: env.resource });
+    await makeDurable(env, { ...refusal, event: 'request.refused', outcome: 4, by: env.resource, traceparent });
     return answer;
   } catch (error) {
     return auditUnavailable(error, null);
@@ -107,12 +117,12 @@ async function recorded(
 }
 
 /** 400 or 401 for a token fault, 503 for an authority that is down; audited, and nothing of the token in it. */
-function refuseToken(error: unknown, env: AgentEnv): Promise<Response> {
+function refuseToken(error: unknown, request: Request, env: AgentEnv): Promise<Response> {
   if (error instanceof AuthorityUnavailable) {
     const answer = plain(503, 'an authority this server must ask did not answer', {
       'Retry-After': `${error.retryAfterSeconds}`,
     });
-    return recorded({ code: 503, check: 'token', reason: 'the authority is unavailable' }, answer, env);
+    return recorded({ code: 503, check: 'token', reason: 'the authority is unavailable' }, answer, request, env);
   }
   const fault = error instanceof TokenError ? error : undefined;
   if (!fault) env.log?.error({ err: error }, 'a request could not be decided');
@@ -124,7 +134,7 @@ function refuseToken(error: unknown, env: AgentEnv): Promise<Response> {
   });
   const says = status === 400 ? 'malformed authorization' : 'a valid access token is required';
   const reason = fault?.reason ?? 'the token could not be verified';
-  return recorded({ code: status, check: 'token', reason }, plain(status, says, { 'WWW-Authenticate': challenge }), env);
+  return recorded({ code: status, check: 'token', reason }, plain(status, says, { 'WWW-Authenticate': challenge }), request, env);
 }
 
 /** The 403 of a scope refusal: one complete challenge. @see protocol section 4 */

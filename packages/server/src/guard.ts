@@ -411,7 +411,8 @@ class TransportGuard {
     const answer = refusalOnWire(refusal, inbound, this.#env, described.intent);
     const code = refusal.kind === 'scope' && exchange.carrier === 'http' ? 403 : answer.code;
     const { check, reason } = refusal;
-    const compares = refusal.kind === 'context' && refusal.code !== 40303; // a declaration is at fault, nobody was compared
+    // A declaration or a missing seal is at fault: nobody was compared.
+    const compares = refusal.kind === 'context' && refusal.code !== 40303 && refusal.code !== 42802;
     const compared = compares ? await comparedIn(inbound, check, this.#env, seal) : {};
     const record = { ...described, ...compared };
     await makeDurable(this.#env, { ...record, event: 'request.refused', outcome: 4, code, check, reason });

@@ -1,4 +1,5 @@
 import { InMemoryTransport, type JSONRPCMessage, type McpServerFactory, type Transport } from '@modelcontextprotocol/server';
+import { noteShown } from './catalogue.js';
 import type { AgentEnv } from './define-agent.js';
 import { isJsonObject, type Json } from './message.js';
 import { Declarations, declarationsOf } from './operations.js';
@@ -49,11 +50,12 @@ async function list(factory: McpServerFactory, env: AgentEnv, known: Declaration
   for (const [kind, method, member, key] of LISTS) {
     for (const entry of await pages(ask, method, member)) {
       const name = String(entry[key]);
+      if (kind === 'tools') noteShown(name, env);
       if (declarations.find(kind, name)) continue;
       missing.push(`${kind}/${name}`);
       env.log?.warn(
         { method: kind, tool: name },
-        'an operation is undeclared and answers 40303: declare it with patientTool or in `operations`',
+        'an operation is undeclared and answers 40303: declare it with patientTool or in `operations` if it is about one patient; else leave it out: it is not for this chain',
       );
     }
   }

@@ -1,4 +1,12 @@
-import { HmcpError, type HmcpErrorCode, keyedHash, MAX_PERMIT_MS, type PermitResult, type SealedEnvelope } from '@hmcp/core';
+import {
+  type Check,
+  HmcpError,
+  type HmcpErrorCode,
+  keyedHash,
+  MAX_PERMIT_MS,
+  type PermitResult,
+  type SealedEnvelope,
+} from '@hmcp/core';
 import type { Inbound } from './admission.js';
 import type { Bound } from './admitted.js';
 import type { AgentEnv } from './define-agent.js';
@@ -11,15 +19,17 @@ const MARGIN_MS = 2000;
 
 /**
  * The permit of an effect, before its handler: redeemed when the request brought one, else asked of the session's manager.
- * @throws {HmcpError} the manager's refusal as it came; 42802 no authority, or not the permit asked for; 50301 no answer
+ * @throws {HmcpError} the manager's refusal as it came, with the intent; 42802 `check: "peer"` no authority, `"permit"` not the
+ * permit asked for; 50301 no answer
  * @see protocol section 6, "effects"
  */
 export async function obtainPermit(inbound: Inbound, envelope: SealedEnvelope, bound: Bound, env: AgentEnv): Promise<PermitHold> {
   const { permits } = env;
   const { seal: claims } = bound;
-  const refuse = (code: HmcpErrorCode, reason: string): HmcpError =>
-    new HmcpError(code, { by: env.resource, hop: inbound.token.hop, check: 'permit', intent: envelope.intent.id }, { reason });
-  if (permits === undefined || claims === undefined) throw refuse(42802, 'no authority for permits is configured');
+  const refuse = (code: HmcpErrorCode, reason: string, check: Check = 'permit'): HmcpError =>
+    new HmcpError(code, { by: env.resource, hop: inbound.token.hop, check, intent: envelope.intent.id }, { reason });
+  if (claims === undefined) throw refuse(42802, 'an effect needs a sealed envelope here', 'seal');
+  if (permits === undefined) throw refuse(42802, 'no authority for permits is configured', 'peer');
   const { monotonic, held } = fenceOf(env);
   const bearer = { accessToken: inbound.accessToken, seal: envelope.seal, intent: envelope.intent };
   const { permit: sent } = envelope;
@@ -34,7 +44,7 @@ export async function obtainPermit(inbound: Inbound, envelope: SealedEnvelope, b
   const granted = await inTime(asked).catch((error: unknown) => {
     // One that comes too late is nobody's.
     void asked.then(giveBack, () => undefined);
-    throw HmcpError.from(error) ?? refuse(50301, 'the manager did not answer');
+    throw withIntent(HmcpError.from(error), envelope.intent.id) ?? refuse(50301, 'the manager did not answer');
   });
   const isAsked =
     sent === undefined
@@ -50,6 +60,13 @@ export async function obtainPermit(inbound: Inbound, envelope: SealedEnvelope, b
     isLive: () => monotonic() < until,
     giveBack: () => giveBack(granted),
   });
+}
+
+/** What a manager refused, of the request it was asked for; by whom and where stays. */
+function withIntent(refusal: HmcpError | undefined, intent: string): HmcpError | undefined {
+  if (refusal === undefined || refusal.data.intent !== undefined) return refusal;
+  const { reason } = refusal;
+  return new HmcpError(refusal.code, { ...refusal.data, intent }, reason === undefined ? {} : { reason });
 }
 
 /** What a permit is for: the method, and which of this server's own operations. */

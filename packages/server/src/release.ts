@@ -8,6 +8,7 @@ import { isJsonObject, type Json, type Message } from './message.js';
 import type { Declarations } from './operations.js';
 import { bindResult, examineResult, nobody, withoutOwnKeys } from './result.js';
 import { awaitingText, mixesRequests, withText } from './structured-text.js';
+import { uncheckable } from './uncheckable.js';
 import { scrub, type WireError, wireError } from './wire-error.js';
 
 const OVER = 'the epoch has passed, or a switch ended the request';
@@ -86,7 +87,7 @@ async function releaseBound(result: Json, bound: Bound, admitted: Admitted, env:
   // The one sentence of a failure is this program's own.
   const unverifiable = failed ? 0 : examined.unverifiable;
   if (unverifiable > 0 && env.unverifiable === 'withhold')
-    return withhold(40903, 'result', 'a part of the result cannot be verified', admitted, env);
+    return withhold(40903, 'result', uncheckable(admitted.inbound, awaiting ?? result, context), admitted, env);
   const binding = await bindResult(bound, env.resource, examined.resources);
   const meta = binding === undefined ? {} : { [META.context]: binding };
   const counted = { types: examined.types, ...(unverifiable > 0 ? { unverifiable } : {}) };

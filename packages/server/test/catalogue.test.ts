@@ -5,7 +5,7 @@ import * as z from 'zod';
 import { lacksPatientArgument, shownList } from '../src/catalogue.js';
 import { Declarations } from '../src/operations.js';
 import { MAKES, pinned, type Registrar } from './support/existing-tool.js';
-import { ANN, NEVER, READ, SECRET, world } from './support/world.js';
+import { ANN, BO, NEVER, READ, SECRET, world } from './support/world.js';
 
 const SDKS = Object.keys(MAKES) as (keyof typeof MAKES)[];
 const call = (name: string, args: object = {}) => ({ name, arguments: args });
@@ -56,6 +56,19 @@ describe.each(SDKS)('%s: what is listed', (sdk) => {
       reason: 'undeclared operations were left out of the list',
     });
     expect(p.logged).toEqual([]);
+    await p.close();
+  });
+
+  test('an undeclared tool is named in the record of its refusal once a list of the server has shown it, and no other name is', async () => {
+    const p = await pinned(sdk, register, operations);
+    const refused = async (name: string) => {
+      expect((await p.ask('tools/call', call(name))).error).toMatchObject({ code: 40303, data: { check: 'operation' } });
+      return p.audit.records.at(-1)?.tool;
+    };
+    expect(await refused('everybody')).toBeUndefined();
+    await p.ask('tools/list');
+    expect(await refused('everybody')).toBe('everybody');
+    for (const name of [`of-${BO}`, 'Everybody', 'constructor', '']) expect(await refused(name)).toBeUndefined();
     await p.close();
   });
 

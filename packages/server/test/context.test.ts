@@ -83,6 +83,14 @@ test('an undeclared tool is named in the log at the start, with the mend of its 
   }, w.env);
   expect(await handler.undeclared).toEqual(['tools/in-a-hurry']);
   expect(w.logged.join('\n')).toContain(ERRORS[40303].mend);
+  for (const [name, tool] of [
+    ['in-a-hurry', 'in-a-hurry'], // the server's own word
+    [`of-${BO}`, undefined], // the caller's
+  ]) {
+    const { error } = await ask(handler, 'tools/call', { name, arguments: {} }, { token: w.issuer.issue(ANN) });
+    expect(error).toMatchObject({ code: 40303, data: { check: 'operation' } });
+    expect(w.audit.last?.tool).toBe(tool);
+  }
 });
 
 describe('a resource template that names a patient', () => {

@@ -1,4 +1,4 @@
-import { HmcpError, META } from '@hmcp/core';
+import { explain, HmcpError, META } from '@hmcp/core';
 import type { Outbound } from '@hmcp/core/request-scope';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import type { PatientToolContext } from '../src/index.js';
@@ -61,7 +61,9 @@ describe('an effect in a session', () => {
         return [];
       },
     });
-    expect((await w.call('read')).error).toMatchObject({ code: 42802, data: { check: 'permit' } });
+    const { error } = await w.call('read');
+    expect(error).toMatchObject({ code: 42802, data: { check: 'operation' } });
+    expect(explain(error)).toContain('Mend: declare `effect: true`');
     expect(ran).toBe(false);
     expect(w.permits.bearers).toEqual([]);
   });
@@ -81,6 +83,14 @@ describe('an effect in a session', () => {
     expect(w.ran).toEqual([]);
     expect(w.audit.records).toMatchObject([{ event: 'request.refused', code, check: 'permit', peer: `${MANAGER}/mcp` }]);
     expect(w.audit.last).not.toHaveProperty('fence');
+  });
+
+  test('what a manager refused is told with the intent, though it told none: by it, and at its place', async () => {
+    const w = await ward();
+    w.permits.refusing = 40301;
+    const answer = await w.call('sign-order');
+    expect(answer.error?.data).toMatchObject({ by: `${MANAGER}/mcp`, intent: w.audit.last?.intent });
+    expect(w.audit.last?.intent).toBeDefined();
   });
 
   test('a manager that cannot be asked is 50301, and nothing of why is said', async () => {
@@ -107,9 +117,11 @@ describe('an effect in a session', () => {
     expect(w.ran).toEqual([]);
   });
 
-  test('without an authority for permits is 42802', async () => {
+  test('without an authority for permits is 42802, check "peer", whose mend is the server’s', async () => {
     const w = await ward({}, { permits: undefined });
-    expect((await w.call('sign-order')).error).toMatchObject({ code: 42802, data: { check: 'permit' } });
+    const { error } = await w.call('sign-order');
+    expect(error).toMatchObject({ code: 42802, data: { check: 'peer' } });
+    expect(explain(error)).toContain('Mend: give the server `permits` and `participation`');
     expect(w.ran).toEqual([]);
   });
 

@@ -137,7 +137,7 @@ describe('what is asked', () => {
       () => [200, observation(ANN)],
       (fhir) => fhir.read(type, id),
     );
-    expect((await c.call()).error).toMatchObject({ code: 40302, data: { check: 'peer' } });
+    expect((await c.call()).error).toMatchObject({ code: 40302, data: { check: 'argument' } });
     expect(c.asked).toEqual([]);
   });
 });
@@ -166,19 +166,27 @@ describe('whatever is not the patient’s is the same 40302', () => {
     for (const [, answer, work] of cases) {
       const c = await clinic(answer, work);
       const said = await c.call();
-      expect(said.error).toMatchObject({ code: 40302, data: { check: 'peer', retry: 'never', hop: 1 } });
+      expect(said.error).toMatchObject({ code: 40302, data: { check: 'argument', retry: 'never', hop: 1 } });
       for (const word of NEVER) expect(said.text + JSON.stringify([c.audit.records, c.logged])).not.toContain(word);
-      expect(c.audit.records).toMatchObject([{ event: 'request.refused', code: 40302, check: 'peer' }]);
+      expect(c.audit.records).toMatchObject([{ event: 'request.refused', code: 40302, check: 'argument' }]);
       texts.add(JSON.stringify({ ...said.error, data: { ...said.error?.data, intent: '' } }));
     }
     expect(texts.size).toBe(1);
   });
 
-  test('a refused exchange too', async () => {
-    const c = await clinic(() => [200, observation(ANN)], read);
-    c.faults.fault = new ExchangeRefused('invalid_target');
-    expect((await c.call()).error).toMatchObject({ code: 40302, data: { check: 'peer' } });
-    expect(c.asked).toEqual([]);
+  test('while the local audit says what the FHIR server answered', async () => {
+    const reasons = [];
+    for (const status of [401, 403, 404, 400]) {
+      const c = await clinic(() => [status, SECRET], read);
+      await c.call();
+      reasons.push(c.audit.last?.reason);
+    }
+    expect(reasons).toEqual([
+      'the FHIR server does not accept the token',
+      'the FHIR server refused',
+      'the FHIR server knows no such resource',
+      'the FHIR server refused or knows no such resource',
+    ]);
   });
 
   test('a handler that swallows it and fails otherwise is answered by it all the same', async () => {
@@ -187,6 +195,31 @@ describe('whatever is not the patient’s is the same 40302', () => {
       (fhir) => fhir.read('Observation', 'obs-7').catch(() => Promise.reject(new Error(SECRET))),
     );
     expect((await c.call()).error).toMatchObject({ code: 40302 });
+  });
+});
+
+describe('what is refused for its token, before the FHIR server is asked', () => {
+  test.each([
+    ['invalid_target', 'exchange', /not registered/],
+    ['subject_expiring', 'token', /ends before/],
+    ['a word nobody knows', 'exchange', /^the exchange of the token was refused$/],
+  ] as const)('an exchange refused with %s is 40302, check "%s"', async (word, check, reason) => {
+    const c = await clinic(() => [200, observation(ANN)], read);
+    c.faults.fault = new ExchangeRefused(word);
+    expect((await c.call()).error).toMatchObject({ code: 40302, data: { check } });
+    expect(c.audit.last).toMatchObject({ check, reason: expect.stringMatching(reason) });
+    expect(c.asked).toEqual([]);
+  });
+
+  test('a type that the token covers at no level is 40302, check "scope", and nothing is exchanged', async () => {
+    const c = await clinic(
+      () => [200, observation(ANN)],
+      (fhir) => fhir.read('Condition', 'c-1'),
+    );
+    const token = c.issuer.issue(ANN, { fhirServer: c.base(), scope: 'patient/Observation.rs' });
+    expect((await c.call(token)).error).toMatchObject({ code: 40302, data: { check: 'scope' } });
+    expect(c.exchanges).toEqual([]);
+    expect(c.asked).toEqual([]);
   });
 });
 
@@ -254,7 +287,7 @@ describe('pages', () => {
     'http://[',
   ])('a next page at %j is refused, and not fetched', async (url) => {
     const c = await clinic(() => bundle([observation(ANN)], { link: [{ relation: 'next', url }] }), search());
-    expect((await c.call()).error).toMatchObject({ code: 40302, data: { check: 'peer' } });
+    expect((await c.call()).error).toMatchObject({ code: 40302, data: { check: 'argument' } });
     expect(c.asked).toHaveLength(1);
   });
 

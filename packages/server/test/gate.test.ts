@@ -136,6 +136,35 @@ describe('Authorization', () => {
     expect(audit.records).toMatchObject([{ event: 'request.refused', code: 401, check: 'token' }]);
   });
 
+  const trace = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
+
+  test.each([
+    ['no token', {}, 401],
+    ['a host that is not served', { host: 'elsewhere.example' }, 403],
+    ['a malformed header', { 'x-hmcp-patient': 'Patient/x' }, 400],
+    ['another content type', { 'content-type': 'text/plain' }, 415],
+  ])('a refusal for %s is recorded with the trace of its request, by which its caller finds it', async (_, more, code) => {
+    const { handler, audit } = labs();
+    await post(handler, legacyCall, { headers: { traceparent: trace, ...more } });
+    expect(audit.records).toMatchObject([{ code, traceparent: trace }]);
+  });
+
+  test.each([
+    '',
+    'pt-ann-4711',
+    `${trace}-pt-ann-4711`,
+    trace.toUpperCase(),
+    `01${trace.slice(2)}`,
+    `00-${'0'.repeat(32)}-b7ad6b7169203331-01`,
+    `00-0af7651916cd43dd8448eb211c80319c-${'0'.repeat(16)}-01`,
+    `${trace}, ${trace}`,
+  ])('a trace that is malformed, %j, is not recorded', async (traceparent) => {
+    const { handler, audit } = labs();
+    await post(handler, legacyCall, { headers: { traceparent } });
+    expect(audit.records).toMatchObject([{ code: 401 }]);
+    expect(audit.last?.traceparent).toBeUndefined();
+  });
+
   test('a token that does not verify is 401 invalid_token, and stands nowhere', async () => {
     const { handler, audit, logged } = labs();
     const answer = await post(handler, legacyCall, { token: 'forged-token' });

@@ -139,7 +139,51 @@ describe('what nobody can verify', () => {
   test('is withheld where the deployment says so', async () => {
     const l = labs(free, { unverifiable: 'withhold' });
     expect((await l.call()).error).toMatchObject({ code: 40903, data: { check: 'result' } });
-    expect(l.audit.last).toMatchObject({ event: 'result.withheld', reason: 'a part of the result cannot be verified' });
+    expect(l.audit.last).toMatchObject({
+      event: 'result.withheld',
+      reason: expect.stringMatching(/^a part of the result cannot be verified: /),
+    });
+  });
+
+  const structuredContent = { note: SECRET };
+  const anything = z.looseObject({});
+  test.each<[string, object, Parameters<typeof labs>[2], string]>([
+    ['a text', { content: [text(SECRET)] }, {}, 'text of content, without structuredContent that `output` could describe'],
+    ['JSON without output', { content: [], structuredContent }, {}, 'structuredContent, for which no `output` is declared'],
+    [
+      'a member that output does not name',
+      { content: [], structuredContent },
+      { output: z.object({}) },
+      'structuredContent, which has members that `output` does not name',
+    ],
+    [
+      'a text beside declared JSON',
+      { content: [text(JSON.stringify(structuredContent)), text(SECRET)], structuredContent },
+      { output: anything },
+      'text of content that is not the JSON of structuredContent',
+    ],
+    ['an image', { content: [{ type: 'image', data: 'AAAA', mimeType: 'image/png' }] }, {}, 'content that is no text'],
+    [
+      'two of them',
+      { content: [text('seen')], structuredContent },
+      {},
+      'structuredContent, for which no `output` is declared; text of content that is not the JSON of structuredContent',
+    ],
+  ])('%s is withheld with a record that says which part it was, and nothing of it', async (_, result, operation, part) => {
+    const l = labs({ tool: () => result }, { unverifiable: 'withhold' }, operation);
+    expect((await l.call()).error).toMatchObject({ code: 40903, data: { check: 'result' } });
+    expect(l.audit.last?.reason).toBe(`a part of the result cannot be verified: ${part}`);
+    expect(leaks(JSON.stringify(l.audit.records))).toEqual([]);
+  });
+
+  test.each([
+    ['a resource', 'resource', { resource: (uri) => ({ contents: [{ uri: uri.href, text: SECRET }] }) }, 'contents'],
+    ['a prompt', 'prompt', { prompt: () => ({ messages: [{ role: 'user', content: text(SECRET) }] }) }, 'messages'],
+    ['a custom method', 'custom', { custom: () => ({ note: SECRET }) }, 'another member'],
+  ] as const satisfies [string, (typeof KINDS)[number], Doing, string][])('of %s, too', async (_, kind, doing, part) => {
+    const l = labs(doing, { unverifiable: 'withhold' });
+    expect((await l.each(kind)).error).toMatchObject({ code: 40903, data: { check: 'result' } });
+    expect(l.audit.last?.reason).toBe(`a part of the result cannot be verified: ${part}`);
   });
 
   test('is not said to be of another patient: neither to the caller, nor in the audit', async () => {

@@ -1,4 +1,4 @@
-import { META, SealClaims } from '@hmcp/core';
+import { explain, META, SealClaims } from '@hmcp/core';
 import type { Transport } from '@modelcontextprotocol/server';
 import { decodeJwt, SignJWT } from 'jose';
 import { describe, expect, test } from 'vitest';
@@ -416,9 +416,11 @@ describe('an effect without a session', () => {
   test('is 42802 where a manager is trusted', async () => {
     const w = await ward();
     const answer = await w.call('sign-order', { meta: envelope(ANN), token: w.token() });
-    expect(answer.error).toMatchObject({ code: 42802, data: { check: 'permit', retry: 'after_user' } });
+    expect(answer.error).toMatchObject({ code: 42802, data: { check: 'seal', retry: 'after_user' } });
+    expect(explain(answer.error)).toContain('Mend: open the session with `manager`');
     expect(w.ran).toEqual([]);
-    expect(w.audit.last).toMatchObject({ event: 'request.refused', code: 42802, check: 'permit' });
+    expect(w.audit.last).toMatchObject({ event: 'request.refused', code: 42802, check: 'seal' });
+    expect(w.audit.last).not.toHaveProperty('compared');
   });
 
   test('is allowed by token and policy where none is, and says so', async () => {

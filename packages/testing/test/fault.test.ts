@@ -198,7 +198,7 @@ describe('a fault', () => {
       await session.call('labs', listResults, {});
       await bed.switch(session, bo);
       bed.fault('fhir', found, 'stale answer');
-      await expect(session.call('labs', listResults, {})).toHaveRefused(40302, { check: 'peer' });
+      await expect(session.call('labs', listResults, {})).toHaveRefused(40302, { check: 'argument' });
     });
 
     it('of the FHIR server, to an agent that asks it past its checked client, is caught by the trace', async () => {

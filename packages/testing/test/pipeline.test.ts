@@ -115,10 +115,10 @@ describe('a pipeline that refuses', () => {
     expect(bed.trace).toStayOnPatient();
   });
 
-  it('refuses what the launch did not grant, at the exchange', async () => {
+  it('refuses what the launch did not grant, before anything is exchanged', async () => {
     await using bed = await createTestbed({ agents: [labs], people: [ann], scope: 'patient/MedicationRequest.rs' });
     const session = await bed.open(ann);
-    await expect(session.call('labs', listResults, {})).toHaveRefused(40302, { check: 'peer' });
+    await expect(session.call('labs', listResults, {})).toHaveRefused(40302, { check: 'scope' });
     expect(bed.trace.hops.filter(({ to }) => to === 'labs')).toEqual([]);
   });
 });

@@ -41,6 +41,8 @@ export interface TestPeer {
   contents: readonly object[] | undefined;
   /** Answers every request with this HTTP status instead. */
   status: number | undefined;
+  /** `WWW-Authenticate` beside such a status. */
+  challenge: string | undefined;
   /** Where a redirect status points. */
   location: string;
   /** The JSON-RPC error that custom method `test/refuse` and every call answers with. */
@@ -63,6 +65,7 @@ export async function startPeer(options: { legacy?: boolean } = {}): Promise<Tes
     behaviour: 'good',
     contents: undefined,
     status: undefined,
+    challenge: undefined,
     location: 'http://127.0.0.1:1/elsewhere',
     refusal: undefined,
     onCall: () => undefined,
@@ -77,7 +80,8 @@ export async function startPeer(options: { legacy?: boolean } = {}): Promise<Tes
     const body = Buffer.concat(chunks).toString('utf8');
     received.push({ method: request.method ?? '', headers: request.headers, body });
     if (peer.status !== undefined) {
-      response.writeHead(peer.status, { 'content-type': 'text/plain', location: peer.location });
+      const challenge = peer.challenge === undefined ? {} : { 'www-authenticate': peer.challenge };
+      response.writeHead(peer.status, { 'content-type': 'text/plain', location: peer.location, ...challenge });
       response.end(`the token of ${body.slice(0, 500)} was not liked`);
       return;
     }
