@@ -18,12 +18,24 @@ const INVALID =
 /** Why a call of a tool failed before the tool ran, in fixed words. */
 export type ToolFault = 'the arguments do not satisfy the input schema of the tool' | 'the server has no tool of that name';
 
+/** Names of tools that are remembered to be written down; a server whose lists never end is not followed further. */
+const MOST_NAMES = 4096;
+const NAME = /^[A-Za-z0-9_.-]{1,128}$/;
+
 /** What lists have shown of the tools of one deployment; each fault is said once. */
 class KnownTools {
-  /** Names the server itself has shown, declared or not. */
-  readonly shown = new Set<string>();
+  readonly #names = new Set<string>();
   readonly #lacking = new Map<string, boolean>();
   readonly #said = new Set<string>();
+
+  /** The server itself has shown a tool of that name, declared or not. */
+  name(tool: unknown): void {
+    if (typeof tool === 'string' && NAME.test(tool) && this.#names.size < MOST_NAMES) this.#names.add(tool);
+  }
+
+  isNamed(tool: string): boolean {
+    return this.#names.has(tool);
+  }
 
   /** The newest list counts. */
   learn(tool: string, lacks: boolean): void {
@@ -78,7 +90,7 @@ export function shownList(method: string, params: Json, result: Json, declaratio
   if (member === undefined || !Array.isArray(entries)) return { result, leftOut: 0 };
   const declared = entries.filter(isJsonObject).filter((entry) => isDeclared(method, entry, declarations));
   if (method === 'tools/list') {
-    for (const entry of entries.filter(isJsonObject)) if (typeof entry.name === 'string') knownTools(env).shown.add(entry.name);
+    for (const { name } of entries.filter(isJsonObject)) knownTools(env).name(name);
     for (const tool of declared) learn(tool, declarations, env);
     const whole = params.cursor === undefined && result.nextCursor === undefined;
     const listed = new Set(declared.map(({ name }) => name));
@@ -90,7 +102,7 @@ export function shownList(method: string, params: Json, result: Json, declaratio
 
 /** Notes a name as the server's own. */
 export function noteShown(tool: string, env: AgentEnv): void {
-  knownTools(env).shown.add(tool);
+  knownTools(env).name(tool);
 }
 
 function isDeclared(method: string, entry: Json, declarations: Declarations): boolean {
@@ -170,7 +182,7 @@ export async function lacksPatientArgument(
 
 /** True for a name that is the server's own, and not whatever a caller wrote: a list of it showed the tool, declared or not. */
 export function hasShown(tool: unknown, env: AgentEnv): tool is string {
-  return typeof tool === 'string' && knownTools(env).shown.has(tool);
+  return typeof tool === 'string' && knownTools(env).isNamed(tool);
 }
 
 /** What lists have shown counts no more. */

@@ -2,7 +2,7 @@ import { ResourceTemplate as TemplateV1 } from '@modelcontextprotocol/sdk/server
 import { ResourceTemplate } from '@modelcontextprotocol/server';
 import { describe, expect, test } from 'vitest';
 import * as z from 'zod';
-import { lacksPatientArgument, shownList } from '../src/catalogue.js';
+import { hasShown, lacksPatientArgument, shownList } from '../src/catalogue.js';
 import { Declarations } from '../src/operations.js';
 import { MAKES, pinned, type Registrar } from './support/existing-tool.js';
 import { ANN, BO, NEVER, READ, SECRET, world } from './support/world.js';
@@ -246,6 +246,17 @@ describe('before a tool is called that no list has shown', () => {
     const ask = () => Promise.reject(new Error('asked'));
     expect(await lacksPatientArgument(tool, declarations, world().env, ask)).toBe(false);
   });
+});
+
+test('names that lists show are remembered up to a number, and only where they have the form of a name', () => {
+  const { env } = world();
+  const declarations = new Declarations(undefined);
+  const show = (names: readonly unknown[]) =>
+    shownList('tools/list', {}, { tools: names.map((name) => ({ name })) }, declarations, env);
+  show(['', 'two words', 'x'.repeat(129), 7, null, 'a']);
+  expect(['', 'two words', 'x'.repeat(129), 7, null].filter((name) => hasShown(name, env))).toEqual([]);
+  show(Array.from({ length: 5000 }, (_, i) => `tool-${i}`));
+  expect([hasShown('a', env), hasShown('tool-4000', env), hasShown('tool-4999', env)]).toEqual([true, true, false]);
 });
 
 describe('whether a schema is known not to have an argument', () => {
