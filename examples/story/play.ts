@@ -67,6 +67,8 @@ export async function play({ teller, data: folder, keep }: PlayOptions): Promise
       state,
       closedTo: [a.patient.id],
       extras: EXTRAS,
+      // Fifteen processes on a machine that may have other work: slow is not silent.
+      switchTiming: { voteMs: 30_000, drainMs: 30_000 },
       logLevel: 'error',
       record: (exchange) => {
         for (const see of watching) see(exchange);

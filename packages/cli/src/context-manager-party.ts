@@ -42,6 +42,8 @@ export const ContextManagerConfig = z.strictObject({
   ),
   /** File of its sessions and their audit. */
   store: z.string(),
+  /** How long participants of a switch may take, in ms; on a machine with much other work more than by default. */
+  timing: z.strictObject({ voteMs: z.int().positive(), drainMs: z.int().positive() }).optional(),
   logLevel: z.enum(['warn', 'error']).default('warn'),
 });
 export type ContextManagerConfig = z.infer<typeof ContextManagerConfig>;
@@ -49,7 +51,7 @@ export type ContextManagerConfig = z.infer<typeof ContextManagerConfig>;
 /** Serves the context manager as a party of the world. @throws {ConfigurationError} */
 export async function serveContextManager(file: string): Promise<Listening> {
   const config = readConfig(await readFile(file, 'utf8'));
-  const { publicUrl, issuer, fhirServer, client, tenantKey, pseudonymKey, trustDomain, clients, name, logLevel } = config;
+  const { publicUrl, issuer, fhirServer, client, tenantKey, pseudonymKey, trustDomain, clients, name, timing, logLevel } = config;
   const { keys } = JSON.parse(await readFile(config.sealKeys, 'utf8')) as { keys: JWK[] };
   const [sealKey] = keys;
   if (sealKey === undefined) throw new ConfigurationError('the configuration is not usable: "sealKeys" holds no key');
@@ -66,6 +68,7 @@ export async function serveContextManager(file: string): Promise<Listening> {
     tenantKey,
     pseudonymKey,
     clients,
+    timing,
     tokens: createTokenExchanger({ issuer, client }),
     credentials: createClientCredentials({ issuer, client }),
     log: createLogger({ name, level: logLevel }),

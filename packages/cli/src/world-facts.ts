@@ -1,5 +1,6 @@
 import type { TrustedManager } from '@hmcp/auth';
 import type { Records } from '@hmcp/clinic';
+import type { Timing } from '@hmcp/context-manager';
 import type { RecordedExchange } from './proxy.js';
 
 /** An agent somebody adds to the world: its own program, run as `node MODULE CONFIG`. */
@@ -39,6 +40,8 @@ export interface WorldOptions {
   readonly extras?: readonly ExtraParty[] | undefined;
   /** Patients an account must not see; makes the account `visiting-nurse`. */
   readonly closedTo?: readonly string[] | undefined;
+  /** How long participants of a switch may take. @default the context manager's own, 5 s each */
+  readonly switchTiming?: Pick<Timing, 'voteMs' | 'drainMs'> | undefined;
   /** @default "warn" */
   readonly logLevel?: WorldLogLevel | undefined;
   readonly record?: ((exchange: RecordedExchange) => void) | undefined;

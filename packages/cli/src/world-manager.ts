@@ -21,11 +21,14 @@ export interface ManagerPlan {
 
 /** Plans the context manager of a world, with keys of its own for tokens and for seals. */
 export async function planManager(
-  given: Pick<ContextManagerConfig, 'publicUrl' | 'issuer' | 'fhirServer' | 'pseudonymKey' | 'clients' | 'logLevel'> & {
+  given: Pick<
+    ContextManagerConfig,
+    'publicUrl' | 'issuer' | 'fhirServer' | 'pseudonymKey' | 'clients' | 'timing' | 'logLevel'
+  > & {
     readonly state: string;
   },
 ): Promise<ManagerPlan> {
-  const { state, publicUrl, issuer, fhirServer, pseudonymKey, clients, logLevel } = given;
+  const { state, publicUrl, issuer, fhirServer, pseudonymKey, clients, timing, logLevel } = given;
   const key = await keptKey(join(state, 'keys', `${MANAGER}.jwks.json`), MANAGER);
   const sealKeys = join(state, 'keys', `${MANAGER}-seals.jwks.json`);
   const { d: _, ...sealKey } = (await keptKey(sealKeys, `${MANAGER}-seals`, 'ES256')).publicKey;
@@ -64,6 +67,7 @@ export async function planManager(
       tenantKey: pseudonymKey,
       pseudonymKey,
       clients,
+      timing,
       store,
       logLevel,
     },

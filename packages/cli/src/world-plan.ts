@@ -121,6 +121,7 @@ export async function planWorld(
     issuer,
     fhirServer,
     pseudonymKey,
+    timing: options.switchTiming,
     logLevel: options.logLevel ?? 'warn',
     // A person is at the portal and at the developer's terminal; whoever is told of a switch is told where it listens.
     clients: [

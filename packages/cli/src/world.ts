@@ -46,7 +46,7 @@ export interface World {
   readonly failed: Promise<string>;
 }
 
-const START_MS = 15_000;
+const START_MS = 30_000;
 
 /**
  * Starts the development world: authorization server, FHIR server, context manager, portal, triage, labs, medications, orders and

@@ -92,7 +92,7 @@ export async function createContextManager(options: ContextManagerOptions): Prom
   const now = (): number => clock.now();
   const signer = await createSealSigner({ issuer, trustDomain, key: options.sealKey, now });
   const onFailure = (err: unknown): void => log?.error({ err }, 'a request could not be decided');
-  const link = options.participants ?? linkOf(options);
+  const link = options.participants ?? linkOf(options, timing);
   const underway = new Underway();
 
   const sessions = new Sessions({
@@ -197,10 +197,11 @@ export async function createContextManager(options: ContextManagerOptions): Prom
   };
 }
 
-function linkOf({ credentials, fetch, log }: ContextManagerOptions): ParticipantLink | undefined {
+function linkOf({ credentials, fetch, log }: ContextManagerOptions, { voteMs, drainMs }: Timing): ParticipantLink | undefined {
   if (credentials === undefined) return undefined;
   const onFailure = (err: unknown): void => log?.warn({ err }, 'a request could not be decided');
-  return mcpParticipants({ credentials, fetch, onFailure });
+  // Who answers later than that is silent anyhow.
+  return mcpParticipants({ credentials, fetch, onFailure, timeoutMs: Math.max(voteMs, drainMs) });
 }
 
 function check({ verifier, resource, tenantKey, pseudonymKey, store, clients, fhirServers }: ContextManagerOptions): void {

@@ -29,8 +29,6 @@ export interface ParticipantLink {
   close(): Promise<void>;
 }
 
-const TIMEOUT_MS = 5000;
-
 /**
  * Tells participants over MCP: the manager is their client, with a client-credentials token of its own (`hmcp:context.control`,
  * `aud` = the participant). One connection each, made when needed and forgotten when it fails.
@@ -39,10 +37,12 @@ const TIMEOUT_MS = 5000;
 export function mcpParticipants(options: {
   readonly credentials: ClientCredentials;
   readonly fetch?: typeof globalThis.fetch | undefined;
+  /** Longest wait for a handshake, and for a reply, milliseconds. @default 5000 */
+  readonly timeoutMs?: number | undefined;
   /** Told the class of a failure, nothing of the message. */
   readonly onFailure?: ((error: unknown) => void) | undefined;
 }): ParticipantLink {
-  const { credentials, onFailure } = options;
+  const { credentials, onFailure, timeoutMs: timeout = 5000 } = options;
   const fetch = options.fetch ?? ((input, init) => globalThis.fetch(input, init));
   const clients = new Map<string, Promise<Client>>();
 
@@ -57,7 +57,7 @@ export function mcpParticipants(options: {
       },
     });
     try {
-      await inTime(client.connect(transport, { timeout: TIMEOUT_MS }));
+      await inTime(client.connect(transport, { timeout }), timeout);
       return client;
     } catch (error) {
       void client.close().catch(() => undefined);
@@ -73,7 +73,7 @@ export function mcpParticipants(options: {
     }
     const { method, params } = message;
     const client = await connected;
-    const answer = await client.request({ method, params: { ...params } }, z.looseObject({}), { timeout: TIMEOUT_MS });
+    const answer = await client.request({ method, params: { ...params } }, z.looseObject({}), { timeout });
     const { _meta, resultType: _, ...said } = answer;
     if (method === PARTICIPANT_METHODS.prepare) return { method, vote: Vote.parse(said) };
     if (method === PARTICIPANT_METHODS.drain) return { method, drained: Drained.parse(said) };
@@ -99,10 +99,10 @@ export function mcpParticipants(options: {
 }
 
 /** The SDK gives a time to the requests of a handshake, and none to the notification that ends it. */
-async function inTime(work: Promise<void>): Promise<void> {
+async function inTime(work: Promise<void>, timeout: number): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error('the participant did not shake hands')), TIMEOUT_MS);
+    timer = setTimeout(() => reject(new Error('the participant did not shake hands')), timeout);
   });
   try {
     await Promise.race([work, late]);
