@@ -136,7 +136,9 @@ describe('a development world', () => {
     const file = join(state, 'world.json');
     const before = await readFile(file, 'utf8');
     const facts = JSON.parse(before) as DevWorld['ready'];
-    const parties = facts.parties.map((party) => (party.name === 'labs' ? { ...party, resource: `${party.resource}/mpc` } : party));
+    const parties = facts.parties.map((party) =>
+      party.name === 'labs' ? { ...party, resource: `${party.resource}/mpc` } : party,
+    );
     await writeFile(file, JSON.stringify({ ...facts, parties }));
     try {
       const { code, stdout, stderr } = await call('labs', 'list-results');
