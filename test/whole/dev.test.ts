@@ -230,6 +230,8 @@ describe('a development world', () => {
     const smart = smartClient({ fhirServer: ready.fhirServer, clientId, redirectUri, ...(privateKey ? { privateKey } : {}) });
     const { username = '', password = '' } = ready.accounts[0] ?? {};
     const open = (url: string) => signIn({ url, username, password, patient: 0 });
+    const unknown = smart.authorize({ launch: 'patient', scope: `${scope} patient/hmcp:unheard`, open });
+    await expect(unknown).rejects.toMatchObject({ code: 'authorization_failed', oauth: 'invalid_scope' });
     const { accessToken, patient = '' } = await smart.authorize({ launch: 'patient', scope, open });
     const { code, stdout, stderr } = await run([HMCP, 'token', 'inspect'], { stdin: accessToken });
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
