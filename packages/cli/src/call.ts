@@ -28,8 +28,8 @@ calls the tool in that patient's context, checks the answer, and prints it: JSON
   --pick N      which patient of the picker's list, from 1 (default 1); "hmcp patients" shows the list
   --json        print one line of JSON
 
-Exit codes: 0 served · 1 refused, or answered with an error (the reason is on stderr) · 3 no world runs on that state folder ·
-64 the command line is not understood
+Exit codes: 0 served · 1 refused, not answered, or answered with an error (the reason is on stderr) · 3 no world runs on that
+state folder · 64 the command line is not understood
 `;
 
 /** `hmcp call`: one call in context, from sign-in to checked answer. */

@@ -1,13 +1,14 @@
 import { ResourceTemplate as TemplateV1 } from '@modelcontextprotocol/sdk/server/mcp.js';
-import { ResourceTemplate } from '@modelcontextprotocol/server';
+import { InMemoryTransport, McpServer, ResourceTemplate } from '@modelcontextprotocol/server';
 import { describe, expect, test, vi } from 'vitest';
 import * as z from 'zod';
 import { forgetTools, hasShown, lacksPatientArgument, lookForDeclared, shownList } from '../src/catalogue.js';
+import { createHmcpHandler, createProtection, type ServerTransport } from '../src/index.js';
 import { Declarations } from '../src/operations.js';
 import { V1, V2 } from './support/existing-servers.js';
 import { MAKES, pinned, type Registrar } from './support/existing-tool.js';
 import { protectedHttp } from './support/protected-carriers.js';
-import { ANN, BO, NEVER, READ, SECRET, world } from './support/world.js';
+import { ANN, BO, NEVER, READ, RESOURCE, SECRET, world } from './support/world.js';
 
 const SDKS = Object.keys(MAKES) as (keyof typeof MAKES)[];
 const call = (name: string, args: object = {}) => ({ name, arguments: args });
@@ -278,6 +279,43 @@ test.each([
   await vi.waitFor(() => expect(p.logged).toEqual([notice('get-lab', ABSENT)]));
   expect(p.ran()).toEqual([]);
   await p.close();
+});
+
+test('a server written for HMCP says the same of what its deployment declares besides', async () => {
+  const w = world({ operations: { tools: { 'get-lab': none } } });
+  const handler = createHmcpHandler(() => {
+    const server = new McpServer({ name: 'written', version: '1' });
+    server.registerTool('get-labs', {}, nothing as never);
+    return server;
+  }, w.env);
+  await handler.undeclared;
+  const answer = await handler.fetch(
+    new Request(RESOURCE, {
+      method: 'POST',
+      body: JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'tools/call', params: call('get-labs') }),
+      headers: {
+        'content-type': 'application/json',
+        accept: 'application/json, text/event-stream',
+        authorization: `Bearer ${w.issuer.issue(ANN)}`,
+      },
+    }),
+  );
+  expect(await answer.text()).toContain('"code":40303');
+  await vi.waitFor(() => expect(w.logged).toContain(notice('get-lab', ABSENT)));
+});
+
+test('a refusal waits for no list: it is answered though the server never shows one', async () => {
+  const w = world();
+  const [near, far] = InMemoryTransport.createLinkedPair();
+  const hmcp = createProtection({ ...w.env, operations: { tools: { 'get-lab': none } } });
+  const transport = hmcp.protect(far as ServerTransport, { accessToken: w.issuer.issue(ANN) });
+  const happened: unknown[] = [];
+  transport.onmessage = (message: unknown) => happened.push((message as { method: string }).method);
+  near.onmessage = (message) => happened.push((message as { error: { code: number } }).error.code);
+  await near.send({ jsonrpc: '2.0', id: 1, method: 'tools/call', params: call('get-labs') });
+  await vi.waitFor(() => expect(happened).toEqual([40303, 'tools/list']));
+  expect(w.logged).toEqual([]);
+  await near.close();
 });
 
 describe('after an undeclared tool was refused', () => {
