@@ -3,7 +3,7 @@ import { InMemoryTransport, McpServer, ResourceTemplate } from '@modelcontextpro
 import { describe, expect, test, vi } from 'vitest';
 import * as z from 'zod';
 import { forgetTools, hasShown, lacksPatientArgument, lookForDeclared, shownList } from '../src/catalogue.js';
-import { createHmcpHandler, createProtection, type ServerTransport } from '../src/index.js';
+import { createHmcpHandler, createProtection } from '../src/index.js';
 import { Declarations } from '../src/operations.js';
 import { V1, V2 } from './support/existing-servers.js';
 import { MAKES, pinned, type Registrar } from './support/existing-tool.js';
@@ -308,7 +308,7 @@ test('a refusal waits for no list: it is answered though the server never shows 
   const w = world();
   const [near, far] = InMemoryTransport.createLinkedPair();
   const hmcp = createProtection({ ...w.env, operations: { tools: { 'get-lab': none } } });
-  const transport = hmcp.protect(far as ServerTransport, { accessToken: w.issuer.issue(ANN) });
+  const transport = hmcp.protect(far, { accessToken: w.issuer.issue(ANN) });
   const happened: unknown[] = [];
   transport.onmessage = (message: unknown) => happened.push((message as { method: string }).method);
   near.onmessage = (message) => happened.push((message as { error: { code: number } }).error.code);
