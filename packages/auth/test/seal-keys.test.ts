@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { createSealSigner, createSealVerifier, type TrustedManager } from '../src/index.js';
 import { signingKey } from './support/issuer.js';
 
@@ -85,6 +85,18 @@ describe('the keys of a trusted manager, at start', () => {
     const said = saidAtStart({ keys });
     expect(said).toContain('"managers[0].keys"');
     expect(said).not.toContain(x);
+  });
+
+  it('are judged by their form where there is no Node', async () => {
+    const builtin = vi.spyOn(process, 'getBuiltinModule').mockReturnValue(undefined);
+    vi.resetModules();
+    const { checkSealKeys } = await import('../src/seal-keys.js');
+    builtin.mockRestore();
+    const check = (key: object) => () => checkSealKeys({ keys: [key] }, 'managers[0].keys');
+    expect(check(publicJwk)).not.toThrow();
+    expect(check({ ...publicJwk, x: stranger.x })).not.toThrow(); // a point of no curve is found by Node alone
+    expect(check({ ...publicJwk, x: '???' })).toThrow('"managers[0].keys.keys[0]" has no usable "x"');
+    expect(check(privateJwk)).toThrow('is a private key');
   });
 
   it('of whatever form come to a start or to a TypeError that names them', () => {
