@@ -102,7 +102,8 @@ export function createAgent(options: AgentOptions): Agent {
   const events = agentEvents();
   const ledger = new HopLedger({ by, clientId, pseudonymKey, audit, events, log });
   const managers = new Managers({ seals: options.seals, by, tokens, fetch });
-  const seals = new SealKeeper({ seals: options.seals, renew: (...asked) => managers.renew(...asked), now });
+  const warn = (message: string): void => ledger.warn(message);
+  const seals = new SealKeeper({ seals: options.seals, renew: (...asked) => managers.renew(...asked), now, warn });
   const parts = { ledger, tokens: peerTokens({ tokens, now, fetch }), seals, now, random: randomBytes };
 
   function transport<T extends ClientTransport>(target: T, peer: string, more: { readonly kind?: 'http' | 'stdio' } = {}): T {

@@ -13,6 +13,8 @@ interface Held {
 
 /** A seal is renewed from this many milliseconds before it expires. @see protocol section 2.3 */
 const RENEW_BEFORE_MS = 10_000;
+/** A manager that is away is told of once in this time, milliseconds. */
+const SILENCE_MS = 60_000;
 const MAX_HELD = 512;
 
 /**
@@ -24,13 +26,22 @@ export class SealKeeper {
   readonly #seals: SealVerifier | undefined;
   readonly #renew: Renew;
   readonly #now: () => number;
+  readonly #warn: (message: string) => void;
+  #toldAt = Number.NEGATIVE_INFINITY;
   readonly #newest = new Map<string, Held>();
   readonly #flights = new Map<string, Promise<Held>>();
 
-  constructor(options: { seals: SealVerifier | undefined; renew: Renew; now: () => number }) {
+  /** @param options.warn told, at most once a minute, that a manager could not be asked */
+  constructor(options: {
+    seals: SealVerifier | undefined;
+    renew: Renew;
+    now: () => number;
+    warn: (message: string) => void;
+  }) {
     this.#seals = options.seals;
     this.#renew = options.renew;
     this.#now = options.now;
+    this.#warn = options.warn;
   }
 
   /**
@@ -61,6 +72,13 @@ export class SealKeeper {
     }
   }
 
+  #silent(): void {
+    const at = this.#now();
+    if (at - this.#toldAt < SILENCE_MS) return;
+    this.#toldAt = at;
+    this.#warn('a context manager did not answer');
+  }
+
   #left({ claims }: Held): number {
     return claims.exp * 1000 - this.#now();
   }
@@ -74,7 +92,11 @@ export class SealKeeper {
   }
 
   async #ask(key: string, manager: TrustedManager, held: Held, scope: RequestScope): Promise<Held> {
-    const seal = await this.#renew(manager, held.seal, scope);
+    const seal = await this.#renew(manager, held.seal, scope).catch((error: unknown) => {
+      // What the manager itself said is an answer, also 50301.
+      if (error instanceof HmcpError && error.code === 50301 && error.data.by !== manager.resource) this.#silent();
+      throw error;
+    });
     const claims = await this.#verified(seal, scope);
     if (!sameStatement(claims, held.claims)) throw refusal(scope, 40903, 'seal', 'the renewed seal states something else');
     const fresh = { seal, claims };

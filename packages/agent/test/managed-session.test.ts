@@ -282,6 +282,27 @@ describe('a seal', () => {
     expect([asked('dev.hmcp/context.renew').length, asked('dev.hmcp/context.get').length]).toEqual([0, 1]);
   });
 
+  test('that cannot be renewed because the manager is away is told of in the log, once a minute', async () => {
+    const told: string[] = [];
+    await bed.close();
+    bed = await sessionWorld({ agent: { log: { warn: (_, message) => told.push(message) } } });
+    const session = await bed.open(ANN);
+    const call = () => session.call('labs', listResults, {});
+    seconds(25);
+    await call();
+    expect(told).toEqual([]);
+    bed.network = () => Promise.reject(new TypeError('fetch failed'));
+    seconds(25);
+    await call();
+    await call();
+    seconds(6);
+    expect(await refusalOf(call())).toMatchObject({ code: 50301 });
+    expect(told).toEqual(['a context manager did not answer']);
+    seconds(54);
+    expect(await refusalOf(call())).toMatchObject({ code: 50301 });
+    expect(told).toHaveLength(2);
+  });
+
   test.each(FOREIGN_SEALS)('is not replaced by one %s: 40903, check "seal"', async (_, seal) => {
     const session = await bed.open(ANN);
     forge('dev.hmcp/context.renew', seal);

@@ -4,6 +4,7 @@ import type { Fetch } from './authority.js';
 import { TokenError } from './bearer.js';
 import { BoundedCache, fingerprint } from './bounded-cache.js';
 import { fixedKeySet, type KeySet, remoteKeySet } from './jwks.js';
+import { SEAL_ALGORITHMS } from './seal-keys.js';
 import { checkManagers, type TrustedManager } from './trusted-manager.js';
 
 /**
@@ -52,7 +53,6 @@ export interface SealVerifier {
   verify(seal: string, options?: { readonly expiredForSeconds?: number | undefined }): Promise<VerifiedSeal>;
 }
 
-const ALGORITHMS = ['ES256', 'EdDSA'];
 const MAX_SEAL_BYTES = 6144;
 const CACHE_ENTRIES = 4096;
 
@@ -82,7 +82,7 @@ export function createSealVerifier(options: SealVerifierOptions): SealVerifier {
     const signer = await found.keys.find(header).catch((error: unknown) => {
       throw error instanceof TokenError ? new SealError(40903, error.reason) : error;
     });
-    const payload = await compactVerify(seal, signer, { algorithms: ALGORITHMS }).then(
+    const payload = await compactVerify(seal, signer, { algorithms: [...SEAL_ALGORITHMS] }).then(
       (result) => result.payload,
       () => refuse(40903, 'signature'),
     );
@@ -122,7 +122,7 @@ function readHeader(seal: string): JWSHeaderParameters {
     return refuse(40903, 'not a signed seal');
   }
   if (header.typ !== SEAL_TYPE) refuse(40903, 'type');
-  if (typeof header.alg !== 'string' || !ALGORITHMS.includes(header.alg)) refuse(40903, 'algorithm');
+  if (typeof header.alg !== 'string' || !SEAL_ALGORITHMS.includes(header.alg)) refuse(40903, 'algorithm');
   if (typeof header.kid !== 'string' || header.kid === '') refuse(40903, 'no key id');
   if (header.crit !== undefined) refuse(40903, 'critical header');
   return header;

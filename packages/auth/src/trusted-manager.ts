@@ -1,5 +1,6 @@
 import { unusable } from '@hmcp/core';
 import type { JSONWebKeySet } from 'jose';
+import { checkSealKeys } from './seal-keys.js';
 import { resourceIdentifier, secureUrl } from './secure-url.js';
 
 /** A context manager whose seals are believed, and of which patients. Nothing of it is discovered from a seal. @see protocol section 1 */
@@ -12,6 +13,7 @@ export interface TrustedManager {
   readonly clientId: string;
   /** Where its public keys are, unless `keys` holds them. */
   readonly jwksUri?: string | undefined;
+  /** A JWK set of public keys for ES256 or EdDSA, each with its `kid`. */
   readonly keys?: JSONWebKeySet | undefined;
   /** `aud` of its seals. */
   readonly trustDomain: string;
@@ -30,15 +32,21 @@ export function checkManagers(managers: readonly TrustedManager[]): void {
     const at = `managers[${index}]`;
     secureUrl(manager.issuer, `${at}.issuer`);
     resourceIdentifier(manager.resource, `${at}.resource`);
-    if (manager.clientId === '') throw new TypeError(`"${at}.clientId" is empty`);
-    if (manager.trustDomain === '') throw new TypeError(`"${at}.trustDomain" is empty`);
+    named(manager.clientId, `${at}.clientId`);
+    named(manager.trustDomain, `${at}.trustDomain`);
     if ((manager.jwksUri === undefined) === (manager.keys === undefined))
       throw new TypeError(`"${at}" must have either "jwksUri" or "keys"`);
     if (manager.jwksUri !== undefined) secureUrl(manager.jwksUri, `${at}.jwksUri`);
-    if (manager.fhirServers.length === 0) throw unusable(`"${at}.fhirServers" must name at least one`, 40903, 'seal');
-    if (manager.tokenIssuers.length === 0) throw unusable(`"${at}.tokenIssuers" must name at least one`, 40903, 'seal');
+    if (manager.keys !== undefined) checkSealKeys(manager.keys, `${at}.keys`);
+    if (!(manager.fhirServers?.length > 0)) throw unusable(`"${at}.fhirServers" must name at least one`, 40903, 'seal');
+    if (!(manager.tokenIssuers?.length > 0)) throw unusable(`"${at}.tokenIssuers" must name at least one`, 40903, 'seal');
     if (manager.tenants?.length === 0) throw new TypeError(`"${at}.tenants" must not be empty`);
     const again = managers.findIndex(({ issuer }) => issuer === manager.issuer);
     if (again !== index) throw new TypeError(`"${at}.issuer" is listed twice`);
   }
+}
+
+function named(value: unknown, member: string): void {
+  if (value === undefined) throw new TypeError(`"${member}" is missing`);
+  if (typeof value !== 'string' || value === '') throw new TypeError(`"${member}" is empty or no text`);
 }

@@ -21,7 +21,7 @@ export interface ExtraParty {
   readonly childOf?: string | undefined;
   /** True when the portal names it in the sessions it opens. @default false */
   readonly participates?: boolean | undefined;
-  /** True when it may cause effects in sessions. @default false */
+  /** True when it may cause effects in sessions. @default whether its scope can change anything */
   readonly effector?: boolean | undefined;
   /** False when it keeps no audit log. @default true */
   readonly audits?: boolean | undefined;

@@ -2,10 +2,10 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Account, type ClientRegistration, smartConfiguration } from '@hmcp/authorization-server';
 import { isPickable, PORTAL_SCOPE, patientSummaries } from '@hmcp/clinic';
-import { MANAGER_SCOPES } from '@hmcp/core';
+import { canChange, MANAGER_SCOPES, parseScopes } from '@hmcp/core';
 import type { JWK } from 'jose';
 import { keptKey, keptSecret } from './kept-keys.js';
-import type { WorldFacts, WorldOptions } from './world-facts.js';
+import type { ExtraParty, WorldFacts, WorldOptions } from './world-facts.js';
 import { MANAGER, planManager } from './world-manager.js';
 
 const AGENTS = ['portal', 'triage', 'labs', 'medications', 'orders'] as const;
@@ -130,7 +130,7 @@ export async function planWorld(
         clientId: name,
         name,
         ...(name === 'portal' ? { humanUi: true } : {}),
-        ...(name === 'orders' || extras.some((extra) => extra.name === name && extra.effector) ? { effector: true } : {}),
+        ...(name === 'orders' || extras.some((extra) => extra.name === name && isEffector(extra)) ? { effector: true } : {}),
         ...(name !== 'portal' && ofProcess(name) ? { endpoint: { url: url(name), resource: url(name) } } : {}),
       })),
     ],
@@ -238,6 +238,11 @@ export async function planWorld(
     records: options.data ?? 'the people this project ships',
   };
   return { processes, facts };
+}
+
+/** What was said of it; else whether its scope can change anything. */
+function isEffector({ scope = '', effector = canChange(parseScopes(scope)) }: ExtraParty): boolean {
+  return effector;
 }
 
 /** A list of scopes with one more, unless it is there. */

@@ -414,6 +414,7 @@ describe('a planted fault is found, and what to change is said', () => {
     expect(failed.map(({ about, found }) => `${about}: ${found}`)).toEqual([
       `${ISSUER}: none of its keys has a kid and can be used with EdDSA`,
       `seals of ${MANAGER}: none of its keys has a kid and can be used with ES256, EdDSA`,
+      expect.stringContaining('labs: "managers[0].keys.keys[0]" is of an algorithm that seals do not use'),
     ]);
   });
 

@@ -19,7 +19,7 @@ import { drained, join, open, type Refused, refused, vote } from './machine.js';
 import { factsFor } from './messages.js';
 import { type Caller, digest, freshId, type Office } from './office.js';
 import { grantedPermit, permit, redeem, release } from './permits.js';
-import { isOwner, mayAsk, mayOpen, participation } from './rights.js';
+import { isOwner, mayAsk, mayCauseEffects, mayOpen, participation } from './rights.js';
 import type { Permit, Session } from './session-row.js';
 
 /** A seal may be renewed for this long after it expired, in seconds. @see protocol section 2.3 */
@@ -64,6 +64,7 @@ export class Attendance {
     await this.#attend(sid, caller);
     if (delivery === 'push' && office.client(clientId)?.endpoint === undefined)
       throw office.refusal({ code: 40301, check: 'session', reason: 'no address is registered for the client' }, caller);
+    if (role === 'effector') office.demand(mayCauseEffects(office.client(clientId)), caller);
     const by = await office.actor(caller);
     const applied = await office.sessions.apply(sid, by, (session, at) => join(session, { clientId, role, delivery }, at));
     return this.#facts(office.settled(applied, caller), caller, undefined);
@@ -127,7 +128,12 @@ export class Attendance {
     const { clientId } = caller.token;
     const asked = { permit: freshId('pm'), clientId, epoch, intent, operation, effectKey, ttlMs };
     const by = await office.actor(caller);
-    const applied = await office.sessions.apply(sid, by, (session, at) => permit(session, asked, at));
+    // A row may say that it joined as one before its registration was changed.
+    const unregistered = mayCauseEffects(office.client(clientId));
+    const applied = await office.sessions.apply(sid, by, (session, at) => {
+      const step = permit(session, asked, at);
+      return step.is === 'refused' ? step : (unregistered ?? step);
+    });
     const session = office.settled(applied, caller, intent.id);
     const granted = grantedPermit(session, asked, office.parts.clock.now());
     return this.#permit(granted, session, caller, intent.id);

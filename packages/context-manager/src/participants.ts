@@ -11,7 +11,7 @@ export interface ManagedClient {
   readonly name: string;
   /** A person, not a program, answers what this client shows: it may confirm a switch. @default false @see protocol section 6 */
   readonly humanUi?: boolean | undefined;
-  /** It can cause side effects: sessions that name it confirm at C2. @default false */
+  /** It may join as `effector` and be given permits; sessions that name it confirm at C2. @default false: 40301 `session` */
   readonly effector?: boolean | undefined;
   /** Where it is told of switches: never taken from a request. Without it the client pulls. */
   readonly endpoint?: { readonly url: string; readonly resource: string } | undefined;

@@ -1,5 +1,6 @@
 import { MANAGER_SCOPES, parseScopes, satisfies, type VerifiedToken } from '@hmcp/core';
 import { type Refused, refused } from './machine.js';
+import type { ManagedClient } from './participants.js';
 import type { Session } from './session-row.js';
 
 /** How a caller stands to a session. `person`: a token of the owner. `itself`: a participant between requests. */
@@ -67,6 +68,11 @@ export function participation(token: VerifiedToken, session: Session): Standing 
   return named || token.clientId === session.client
     ? 'person'
     : refused(40301, 'session', 'the client was not named for this session');
+}
+
+/** Who may cause effects, so join as `effector` and be given permits: a client registered so. `undefined` when allowed. */
+export function mayCauseEffects(client: ManagedClient | undefined): Refused | undefined {
+  return client?.effector === true ? undefined : refused(40301, 'session', 'the client is not registered as an effector');
 }
 
 /** True when the token is of the session's patient and chain, so that a seal may be handed to its holder. A `user/` token names none. */

@@ -150,7 +150,7 @@ export const BY_CHECK: Readonly<Partial<Record<HmcpErrorCode, Readonly<Partial<R
   40301: {
     session: {
       says: 'the session does not name this caller, is not for this caller to switch or join, or does not exist: nobody is told which',
-      mend: 'name every agent that takes part in `participants` of `openSession`, each registered at the manager; a switch is for the person at the portal, outside every act',
+      mend: 'name every agent that takes part in `participants` of `openSession`, each registered at the manager, with `effector: true` where it joins as `effector`; a switch is for the person at the portal, outside every act',
     },
     scope: {
       says: 'the grant or the token lacks a scope that a session with a manager needs',
@@ -199,7 +199,10 @@ export const BY_CHECK: Readonly<Partial<Record<HmcpErrorCode, Readonly<Partial<R
       says: 'token and envelope do not name the same patient, tenant, encounter or person',
       mend: 'send the envelope of the patient the token is for',
     },
-    seal: { says: 'the seal is not valid here', mend: 'get a seal from a context manager this server trusts' },
+    seal: {
+      says: 'the seal is not valid here',
+      mend: 'compare `trustDomain`, `keys` and `issuer` of that manager in `managers` of the server with the manager’s own, as `hmcp doctor` does; else get a seal of a manager it trusts',
+    },
     result: {
       says: 'the result is not, or could not be shown to be, of the patient in context alone; nothing of it was released',
       mend: 'its audit says which: for a row of somebody else have that server looked at; for a part that nobody can check let the tool answer `structuredContent` and declare `output` for it (the `outputSchema` of a v1 tool does not count), or leave it out',

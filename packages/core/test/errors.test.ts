@@ -35,7 +35,11 @@ describe('the table of refusals', () => {
     ['argument', 'an argument names another patient', 'leave the patient out'],
     ['header', '`X-HMCP-Patient` names another patient', 'leave the header out'],
     ['equality', 'token and envelope do not name the same patient', 'send the envelope'],
-    ['seal', 'the seal is not valid here', 'get a seal'],
+    [
+      'seal',
+      'the seal is not valid here',
+      'compare `trustDomain`, `keys` and `issuer` of that manager in `managers` of the server',
+    ],
     ['result', 'nothing of it was released', 'its audit says which: for a row of somebody else'],
   ] as const)('40903 of check %s says what named another patient, and its own mend', (check, says, mend) => {
     const text = explain(new HmcpError(40903, { by: LABS, hop: 2, check }));

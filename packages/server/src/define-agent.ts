@@ -15,6 +15,7 @@ export type ServerNotice =
   | 'a declared tool is not in the list of tools: correct its name in `operations`'
   | 'a declared patientArgument is no property of its tool’s input schema: correct it in `operations`'
   | 'the arguments do not satisfy the input schema of the tool: see whether its patientArgument is the right one'
+  | 'a context manager did not answer'
   | 'an answer of a transport that is not protected was withheld: hand each transport to `protect`';
 
 /** Allow-listed fields beside a notice: the class of an error, the kind and name of one of this server's own operations. */

@@ -16,9 +16,14 @@ export interface Fence {
   readonly held: Map<string, HeldHere>;
   /** Milliseconds of a clock that is never set back. */
   readonly monotonic: () => number;
+  /** Tells operators that a manager could not be asked: at most once a minute, however many requests are refused for it. */
+  managerSilent(): void;
   /** Verifies a seal and learns its epoch. */
   verify(seal: string): Promise<SealFact>;
 }
+
+/** A manager that is away is told of once in this time, milliseconds. */
+const SILENCE_MS = 60_000;
 
 const fences = new WeakMap<AgentEnv, Fence>();
 
@@ -40,6 +45,13 @@ function makeFence(env: AgentEnv): Fence {
   const { managers = [], fetch, now, monotonic = now ?? (() => performance.now()) } = env;
   const seals = createSealVerifier({ managers, fetch, now });
   const epochs = new EpochMemory(monotonic);
+  let toldAt = Number.NEGATIVE_INFINITY;
+  const managerSilent = (): void => {
+    const at = monotonic();
+    if (at - toldAt < SILENCE_MS) return;
+    toldAt = at;
+    env.log?.warn({}, 'a context manager did not answer');
+  };
   return {
     managers,
     epochs,
@@ -47,6 +59,7 @@ function makeFence(env: AgentEnv): Fence {
     work: sessionWork(epochs),
     held: new Map(),
     monotonic,
+    managerSilent,
     async verify(seal) {
       try {
         const { claims } = await seals.verify(seal);
@@ -55,8 +68,9 @@ function makeFence(env: AgentEnv): Fence {
         return { claims, highestEpoch };
       } catch (error) {
         if (error instanceof SealError) return { code: error.code, reason: error.reason };
-        if (error instanceof AuthorityUnavailable) return { code: 50301, reason: 'the keys of the manager cannot be had' };
-        throw error;
+        if (!(error instanceof AuthorityUnavailable)) throw error;
+        managerSilent();
+        return { code: 50301, reason: 'the keys of the manager cannot be had' };
       }
     },
   };

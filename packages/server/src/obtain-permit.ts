@@ -30,7 +30,7 @@ export async function obtainPermit(inbound: Inbound, envelope: SealedEnvelope, b
     new HmcpError(code, { by: env.resource, hop: inbound.token.hop, check, intent: envelope.intent.id }, { reason });
   if (claims === undefined) throw refuse(42802, 'an effect needs a sealed envelope here', 'seal');
   if (permits === undefined) throw refuse(42802, 'no authority for permits is configured', 'peer');
-  const { monotonic, held } = fenceOf(env);
+  const { monotonic, held, managers, managerSilent } = fenceOf(env);
   const bearer = { accessToken: inbound.accessToken, seal: envelope.seal, intent: envelope.intent };
   const { permit: sent } = envelope;
   // A permit that came from a caller is the caller's to give back.
@@ -44,7 +44,10 @@ export async function obtainPermit(inbound: Inbound, envelope: SealedEnvelope, b
   const granted = await inTime(asked).catch((error: unknown) => {
     // One that comes too late is nobody's.
     void asked.then(giveBack, () => undefined);
-    throw withIntent(HmcpError.from(error), envelope.intent.id) ?? refuse(50301, 'the manager did not answer');
+    const refusal = withIntent(HmcpError.from(error), envelope.intent.id) ?? refuse(50301, 'the manager did not answer');
+    // What a manager itself said is an answer, also 50301.
+    if (refusal.code === 50301 && !managers.some(({ resource }) => resource === refusal.data.by)) managerSilent();
+    throw refusal;
   });
   const isAsked =
     sent === undefined

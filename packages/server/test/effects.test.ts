@@ -102,6 +102,25 @@ describe('an effect in a session', () => {
     expect(w.ran).toEqual([]);
   });
 
+  test('a manager that cannot be asked is told of in the log, once a minute, and one that answers is not', async () => {
+    const w = await ward();
+    const said = () => w.logged.filter((line) => line === '{"notice":"a context manager did not answer"}');
+    w.permits.refusing = 50301; // in the manager's own name
+    await w.call('sign-order');
+    w.permits.refusing = 42301;
+    await w.call('sign-order');
+    expect(said()).toEqual([]);
+    w.permits.refusing = new Error('connect ECONNREFUSED');
+    await Promise.all([1, 2, 3].map(() => w.call('sign-order')));
+    expect(said()).toHaveLength(1);
+    w.clock.now += 59_999;
+    await w.call('sign-order');
+    expect(said()).toHaveLength(1);
+    w.clock.now += 1;
+    await w.call('sign-order');
+    expect(said()).toHaveLength(2);
+  });
+
   test('a permit that comes too late is refused and given back', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
     const w = await ward();

@@ -101,7 +101,12 @@ export const CLIENTS: readonly ManagedClient[] = [
 
 /** A manager in process: tokens of one issuer, a FHIR server of three people, a hand-moved clock. */
 export async function world(
-  options: { store?: ContextStore; link?: ParticipantLink; verifier?: TokenVerifier | undefined } = {},
+  options: {
+    store?: ContextStore;
+    link?: ParticipantLink;
+    verifier?: TokenVerifier | undefined;
+    clients?: readonly ManagedClient[];
+  } = {},
 ): Promise<World> {
   const clock = handClock();
   const [as, seal] = await Promise.all([key('as'), key('seal')]);
@@ -131,7 +136,7 @@ export async function world(
     sealKey: seal.jwk,
     tenantKey: 'tenant-key-of-tests',
     pseudonymKey: 'pseudonym-key-of-tests',
-    clients: CLIENTS,
+    clients: options.clients ?? CLIENTS,
     tokens,
     participants: options.link,
     policy: { decide: async ({ patient }) => (patient === 'B7' ? 'allow' : 'deny') },
