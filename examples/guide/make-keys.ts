@@ -1,11 +1,15 @@
 // Makes the keys of one program, once: `node make-keys.js FOLDER`. Nothing that is there is written over.
 import { randomBytes } from 'node:crypto';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { calculateJwkThumbprint, exportJWK, generateKeyPair } from 'jose';
 
 const [folder = 'keys'] = process.argv.slice(2);
 await mkdir(folder, { recursive: true, mode: 0o700 });
+if ((await readdir(folder)).length > 0) {
+  console.error(`${folder} is not empty, so no keys were made: name a new folder`);
+  process.exit(1);
+}
 const keep = (file: string, text: string) => writeFile(join(folder, file), text, { mode: 0o600, flag: 'wx' });
 
 async function keepPair(name: string, alg: string): Promise<void> {

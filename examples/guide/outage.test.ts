@@ -57,7 +57,9 @@ test('nobody opens a session, but for one of the program itself, which may not w
 test('a switch under way ends in doubt: nothing is shown until the manager has said how it ended', async () => {
   await using ward = await visit();
   for (let times = 0; times < 12; times += 1) ward.lose('hmcp-context-switch', 'dev.hmcp/context.get');
+  const before = ward.bed.clock.now();
   const outcome = await ward.bed.switch(ward.session, bea);
   expect(outcome.result).toBe('pending');
+  expect(ward.bed.clock.now() - before).toBe(18_500); // waits between questions that are refused at once
   await expect(ward.session.call('old-labs', getLabs, {})).toHaveRefused(50301);
 });

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { createServer, request } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Checks } from '../checks.js';
 import { plain, ReadersFolder } from './readers-folder.js';
@@ -74,14 +74,19 @@ async function servesAsManager(): Promise<void> {
   checks.is('make-keys.ts', [made.code, made.output], [0, '']);
   const modes = await Promise.all((await readdir(keys)).map(async (name) => (await stat(join(keys, name))).mode & 0o777));
   checks.is('its files, for their owner alone', modes, Array(6).fill(0o600));
-  checks.is('which it does not write over', (await folder.run('dist/make-keys.js', [keys])).code, 1);
+  const again = await folder.run('dist/make-keys.js', [keys]);
+  checks.is('which it does not write over', again.code, 1);
+  checks.is('as it says, in one sentence', again.output, `${keys} is not empty, so no keys were made: name a new folder\n`);
 
   const text = async (name: string): Promise<string> => readFile(join(keys, name), 'utf8');
   const [privateKey] = JSON.parse(await text('client.jwks.json')).keys;
   const store = join(folder.path, 'manager.sqlite');
+  const shown = JSON.parse(await readFile(resolve('examples/guide/manager.json'), 'utf8'));
+  const { publicUrl, issuer, fhirServer } = managers;
   const file = await configured('manager', {
-    ...managers,
-    client: { ...managers.client, privateKey },
+    ...shown,
+    ...{ publicUrl, issuer, fhirServer },
+    client: { ...shown.client, privateKey },
     sealKeys: join(keys, 'seals.jwks.json'),
     tenantKey: await text('tenant.txt'),
     pseudonymKey: await text('pseudonym.txt'),

@@ -132,6 +132,23 @@ describe('a development world', () => {
     for (const anybody of everybody(shippedRecords())) expect(explained.stdout).not.toMatch(anybody);
   });
 
+  it('says of an agent that is not at its address that it does not answer there, exit 1', async () => {
+    const file = join(state, 'world.json');
+    const before = await readFile(file, 'utf8');
+    const facts = JSON.parse(before) as DevWorld['ready'];
+    const parties = facts.parties.map((party) =>
+      party.name === 'labs' ? { ...party, resource: `${party.resource}/mpc` } : party,
+    );
+    await writeFile(file, JSON.stringify({ ...facts, parties }));
+    try {
+      const { code, stdout, stderr } = await call('labs', 'list-results');
+      expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+      expect(stderr).toMatch(/^hmcp call: the agent's server does not answer at http:\S+\/mpc: 404; see where it listens\n$/);
+    } finally {
+      await writeFile(file, before);
+    }
+  });
+
   it('says a refusal in one JSON line with --json', async () => {
     const { code, stdout } = await call('labs', 'rebuild-index', '--json');
     expect(code).toBe(1);
@@ -213,6 +230,8 @@ describe('a development world', () => {
     const smart = smartClient({ fhirServer: ready.fhirServer, clientId, redirectUri, ...(privateKey ? { privateKey } : {}) });
     const { username = '', password = '' } = ready.accounts[0] ?? {};
     const open = (url: string) => signIn({ url, username, password, patient: 0 });
+    const unknown = smart.authorize({ launch: 'patient', scope: `${scope} patient/hmcp:unheard`, open });
+    await expect(unknown).rejects.toMatchObject({ code: 'authorization_failed', oauth: 'invalid_scope' });
     const { accessToken, patient = '' } = await smart.authorize({ launch: 'patient', scope, open });
     const { code, stdout, stderr } = await run([HMCP, 'token', 'inspect'], { stdin: accessToken });
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });

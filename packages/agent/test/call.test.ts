@@ -118,6 +118,7 @@ describe('a server that does not serve', () => {
     [403, 40302],
     [302, 50301],
     [308, 50301],
+    [404, 50301],
     [500, 50301],
     [503, 50301],
   ])('HTTP %i is %i, check "peer", from the first call and from a later one', async (status, code) => {

@@ -30,7 +30,7 @@ export type SmartErrorCode =
 /** A launch or grant that did not work. Repeats nothing a server said but an OAuth error code in `oauth`. */
 export class SmartError extends Error {
   readonly code: SmartErrorCode;
-  /** Error code of the token endpoint, with `token_refused`. */
+  /** OAuth error code, with `token_refused` of the token endpoint, with `authorization_failed` of the callback. */
   readonly oauth: string | undefined;
 
   constructor(code: SmartErrorCode, oauth?: string) {
@@ -98,7 +98,13 @@ const TokenAnswer = z.object({
   tenant: text.max(128).optional(),
 });
 type TokenAnswer = z.infer<typeof TokenAnswer>;
-const Refusal = z.object({ error: z.string().regex(/^[a-z_]{1,40}$/) });
+const OAuthError = z.string().regex(/^[a-z_]{1,40}$/);
+const Refusal = z.object({ error: OAuthError });
+
+/** An error code as OAuth has them; `undefined` for any other text, which is not repeated. */
+export function oauthError(given: string): string | undefined {
+  return OAuthError.safeParse(given).data;
+}
 
 /** The one line of tokens that begins with one authorization code. */
 export function createGrants(source: GrantSource): {

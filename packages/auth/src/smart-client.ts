@@ -3,7 +3,7 @@ import { type Fetch, postForm } from './authority.js';
 import { fingerprint } from './bounded-cache.js';
 import { checkClientKey, clientAssertion, type Random, secureRandom } from './client-assertion.js';
 import { type AuthorizationServerMetadata, DiscoveryError, discover } from './discovery.js';
-import { createGrants, type Grant, SmartError } from './grant.js';
+import { createGrants, type Grant, oauthError, SmartError } from './grant.js';
 import { remoteKeySet } from './jwks.js';
 import { secureUrl } from './secure-url.js';
 
@@ -180,7 +180,8 @@ function readCallback(callbackUrl: string, redirectUri: string, state: string, m
   const required = metadata.authorization_response_iss_parameter_supported === true;
   if (issuer === undefined ? required : issuer !== metadata.issuer) throw new SmartError('issuer_mismatch');
   const error = only('error');
-  if (error !== undefined) throw new SmartError(error === 'access_denied' ? 'access_denied' : 'authorization_failed');
+  if (error === 'access_denied') throw new SmartError('access_denied');
+  if (error !== undefined) throw new SmartError('authorization_failed', oauthError(error));
   const code = only('code');
   if (code === undefined || code === '') throw new SmartError('authorization_failed');
   return code;

@@ -144,6 +144,16 @@ describe('callback', () => {
     expect(forms).toEqual([]);
   });
 
+  it.each([
+    ['invalid_scope', 'invalid_scope', 'SMART launch: authorization_failed (invalid_scope)'],
+    ['Patient Ann 1961', undefined, 'SMART launch: authorization_failed'],
+    ['x'.repeat(41), undefined, 'SMART launch: authorization_failed'],
+    ['', undefined, 'SMART launch: authorization_failed'],
+  ])('with the error "%s" says the code of OAuth, and repeats nothing else', async (error, oauth, message) => {
+    const failure = launch({}, { error, error_description: 'of Ann', code: undefined });
+    await expect(failure).rejects.toMatchObject({ code: 'authorization_failed', oauth, message });
+  });
+
   it('may leave out the issuer where it is not advertised, but not name another', async () => {
     issuer.metadata.authorization_response_iss_parameter_supported = undefined;
     await expect(launch({}, { iss: undefined })).resolves.toMatchObject({ patient: 'A1' });

@@ -28,8 +28,8 @@ calls the tool in that patient's context, checks the answer, and prints it: JSON
   --pick N      which patient of the picker's list, from 1 (default 1); "hmcp patients" shows the list
   --json        print one line of JSON
 
-Exit codes: 0 served · 1 refused, or answered with an error (the reason is on stderr) · 3 no world runs on that state folder ·
-64 the command line is not understood
+Exit codes: 0 served · 1 refused, not answered, or answered with an error (the reason is on stderr) · 3 no world runs on that
+state folder · 64 the command line is not understood
 `;
 
 /** `hmcp call`: one call in context, from sign-in to checked answer. */
@@ -137,10 +137,33 @@ async function callOnce(call: Call): Promise<unknown> {
 
 /** The scopes the agent says it supports, as far as the grant covers them. */
 async function scopeFor(resource: string, granted: string): Promise<string> {
-  const response = await fetch(protectedResourceMetadataUrl(resource), { signal: AbortSignal.timeout(5000) });
-  const { scopes_supported: supported = [] } = (await response.json()) as { scopes_supported?: string[] };
   const own = parseScopes(granted);
+  const { scopes_supported: supported = [] } = await metadataOf(resource);
   return supported.filter((scope) => coversAll(own, parseScopes(scope))).join(' ');
+}
+
+const Metadata = z.looseObject({ resource: z.string(), scopes_supported: z.array(z.string()).optional() });
+
+/** What a server publishes of itself. @throws {CommandFailure} when nothing of that server answers there */
+export async function metadataOf(resource: string): Promise<z.infer<typeof Metadata>> {
+  const address = protectedResourceMetadataUrl(resource);
+  const fails = (what: string) =>
+    new CommandFailure(EXIT.notice, `the agent's server does not answer at ${address}: ${what}; see where it listens`);
+  const response = await fetch(address, { signal: AbortSignal.timeout(5000), redirect: 'error' }).catch(() => {
+    throw fails('no connection');
+  });
+  const text = await response.text().catch(() => '');
+  if (!response.ok) throw fails(`${response.status}`);
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    throw fails('what answers there is no MCP server');
+  }
+  const { data } = Metadata.safeParse(value);
+  if (data === undefined) throw fails('what answers there is no MCP server');
+  if (data.resource !== resource) throw fails('another server does');
+  return data;
 }
 
 function readArguments(given: string): Record<string, unknown> {

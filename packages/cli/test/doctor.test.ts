@@ -559,7 +559,7 @@ describe('what servers say of one manager', () => {
     expect(caught).toMatchObject([{ about: 'orders' }]);
     expect(code).toBe(1);
     const sound = report().findings.filter((one) => one.found.endsWith('as that manager is configured'));
-    expect(sound).toMatchObject([{ level: 'ok', about: 'labs' }]);
+    expect(sound).toMatchObject([{ level: 'ok', about: 'labs', found: expect.stringMatching(/^its description of /) }]);
   });
 });
 
@@ -805,6 +805,14 @@ describe('hmcp doctor', () => {
   test.each([
     ['no JSON', '{', /no JSON/],
     ['no server', '{"servers":[]}', /"servers" is not usable/],
+    ['no member for servers', '{}', /^hmcp doctor: "servers" is missing\n$/],
+    ['null for servers', '{"servers":null}', /"servers" is not usable \(invalid_type\)/],
+    ['nothing but null', 'null', /"the file" is not usable/],
+    [
+      'a server without some members',
+      JSON.stringify({ servers: [{ name: 'labs', issuers: [{ issuer: 'https://as.example' }] }] }),
+      /^hmcp doctor: "servers\.0\.resource" is missing\nhmcp doctor: "servers\.0\.issuers\.0\.fhirServer" is missing\n$/,
+    ],
     [
       'a member nobody looks at',
       JSON.stringify({ servers: [labs({ insecure: true })] }),

@@ -229,7 +229,7 @@ export const BY_CHECK: Readonly<Partial<Record<HmcpErrorCode, Readonly<Partial<R
   42802: {
     seal: {
       says: 'an effect needs the sealed envelope of a session, because this server trusts a manager; the call brought none',
-      mend: 'open the session with `manager`, at one this server trusts; see the guide on switching',
+      mend: 'open the session with `manager`, at one this server trusts; see the guide on writes',
     },
     peer: {
       says: 'this server has nobody to ask for a permit',
@@ -238,6 +238,24 @@ export const BY_CHECK: Readonly<Partial<Record<HmcpErrorCode, Readonly<Partial<R
     operation: {
       says: 'the operation caused an effect that it does not declare',
       mend: 'declare `effect: true` in its contract or in `operations`',
+    },
+  },
+  50301: {
+    peer: {
+      says: 'the peer, or a FHIR or authorization server that the call needs, did not answer, or what answers at its address is no MCP server',
+      mend: 'repeat when it answers again; if it never does, compare its address in `peers` (or `resource`) with where it listens: `hmcp doctor` asks it',
+    },
+    token: {
+      says: 'the authorization server, or its keys, could not be had: the token was not verified',
+      mend: 'repeat when it answers again; if it never does, compare `issuer` in `issuers` with its metadata: `hmcp doctor` asks it',
+    },
+    seal: {
+      says: 'the seal was not verified: the keys of the context manager could not be had, or no more sessions can be remembered',
+      mend: 'repeat when they can be had again; if they never can, compare `jwksUri` in `managers` with where it publishes them: `hmcp doctor` asks it',
+    },
+    session: {
+      says: 'the context manager, or who had to answer it, did not answer, or not as the protocol says: how the session stands is not known here',
+      mend: 'repeat when it answers again; if it never does, compare its address with where it listens: `hmcp doctor` asks it',
     },
   },
 };

@@ -58,6 +58,16 @@ describe('the table of refusals', () => {
     [42802, 'seal', 'the call brought none', 'open the session with `manager`'],
     [42802, 'peer', 'nobody to ask for a permit', 'give the server `permits` and `participation`'],
     [42802, 'operation', 'does not declare', 'declare `effect: true`'],
+    [
+      50301,
+      'peer',
+      'what answers at its address is no MCP server',
+      'repeat when it answers again; if it never does, compare its address',
+    ],
+    [50301, 'token', 'the token was not verified', 'repeat when it answers again; if it never does, compare `issuer`'],
+    [50301, 'seal', 'the seal was not verified', 'repeat when they can be had again; if they never can, compare `jwksUri`'],
+    [50301, 'session', 'the context manager', 'repeat when it answers again; if it never does, compare its address'],
+    [50301, 'policy', ERRORS[50301].says, ERRORS[50301].mend],
     [42802, 'permit', ERRORS[42802].says, 'let the person act again'],
     [
       40903,

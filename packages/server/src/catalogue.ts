@@ -27,6 +27,8 @@ class KnownTools {
   readonly #names = new Set<string>();
   readonly #lacking = new Map<string, boolean>();
   readonly #said = new Set<string>();
+  /** The newest list was looked at to its end, or is being looked at. */
+  seen = false;
 
   /** The server itself has shown a tool of that name, declared or not. */
   name(tool: unknown): void {
@@ -50,6 +52,7 @@ class KnownTools {
   /** The server says that its list is another one now. */
   forget(): void {
     this.#lacking.clear();
+    this.seen = false;
   }
 
   say(env: AgentEnv, tool: string, notice: ServerNotice): void {
@@ -94,10 +97,17 @@ export function shownList(method: string, params: Json, result: Json, declaratio
     for (const tool of declared) learn(tool, declarations, env);
     const whole = params.cursor === undefined && result.nextCursor === undefined;
     const listed = new Set(declared.map(({ name }) => name));
-    if (whole) for (const name of declarations.tabledTools()) if (!listed.has(name)) knownTools(env).say(env, name, ABSENT);
+    if (whole) sayAbsent(listed, declarations, env);
   }
   const shown = declared.map((entry) => withoutPatient(method, entry, declarations));
   return { result: { ...result, [member]: shown }, leftOut: entries.length - declared.length };
+}
+
+/** All that the server lists is known: what of the deployment's table is not among it is misspelt, or gone. */
+function sayAbsent(listed: ReadonlySet<unknown>, declarations: Declarations, env: AgentEnv): void {
+  const tools = knownTools(env);
+  tools.seen = true;
+  for (const name of declarations.tabledTools()) if (!listed.has(name)) tools.say(env, name, ABSENT);
 }
 
 /** Notes a name as the server's own. */
@@ -178,6 +188,29 @@ export async function lacksPatientArgument(
   const lacks = tools.lacks(tool) ?? false;
   tools.learn(tool, lacks);
   return lacks;
+}
+
+/**
+ * After somebody was refused an undeclared tool: looks through the server's list, so that the log names what is misspelt in the
+ * deployment's table. Once, until the server says that its list is another one; a list that did not come is asked for by the next.
+ */
+export async function lookForDeclared(declarations: Declarations, env: AgentEnv, ask: AskForTools): Promise<void> {
+  const tools = knownTools(env);
+  if (tools.seen || declarations.tabledTools().length === 0) return;
+  tools.seen = true;
+  const listed = new Set<unknown>();
+  let cursor: string | undefined;
+  for (let page = 0; page < MOST_PAGES; page += 1) {
+    const result = await ask(cursor).catch(() => undefined);
+    if (result === undefined) {
+      tools.seen = false;
+      return;
+    }
+    shownList('tools/list', cursor === undefined ? {} : { cursor }, result, declarations, env);
+    for (const { name } of Array.isArray(result.tools) ? result.tools.filter(isJsonObject) : []) listed.add(name);
+    if (typeof result.nextCursor !== 'string') return sayAbsent(listed, declarations, env);
+    cursor = result.nextCursor;
+  }
 }
 
 /** True for a name that is the server's own, and not whatever a caller wrote: a list of it showed the tool, declared or not. */

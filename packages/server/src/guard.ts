@@ -4,7 +4,7 @@ import type { JSONRPCMessage, MessageExtraInfo, Transport, TransportSendOptions 
 import { admit, type Inbound } from './admission.js';
 import { type Admitted, atExpiry, handlerParams, intentOf, invalidArguments, publicAuthInfo } from './admitted.js';
 import { comparedIn, describe, makeDurable, type RecordBase } from './audit.js';
-import { forgetTools, lacksPatientArgument } from './catalogue.js';
+import { forgetTools, lacksPatientArgument, lookForDeclared } from './catalogue.js';
 import type { AgentEnv } from './define-agent.js';
 import { type Exchange, exchangeOf, gatedExchange, HANDSHAKE } from './exchange.js';
 import { fenceOf } from './fence.js';
@@ -270,7 +270,15 @@ class TransportGuard {
     const { decision, seal } = await admit(inbound, this.#env);
     const context = decision.verdict === 'serve' ? decision.context : undefined;
     const record = { ...(await describe(inbound, this.#env, context, seal)), intent };
-    if (decision.verdict === 'refuse') return this.#refuse(message.id, decision.refusal, record, inbound, exchange, seal);
+    const ask = (cursor: string | undefined) =>
+      this.#askForTools(cursor, params, { ...extra, authInfo: publicAuthInfo(token) }, deliver);
+    const declarations = this.#options.declarations();
+    if (decision.verdict === 'refuse') {
+      await this.#refuse(message.id, decision.refusal, record, inbound, exchange, seal);
+      const undeclared = method === 'tools/call' && decision.refusal.check === 'operation';
+      if (undeclared) void lookForDeclared(declarations, this.#env, ask).catch(ignore); // its caller has been answered
+      return;
+    }
     if (methodClass(method) === 'switch') return this.#answerManager(message.id, inbound, record, exchange);
     const invalid = invalidArguments(inbound.operation, method, params);
     if (invalid !== undefined) {
@@ -278,9 +286,6 @@ class TransportGuard {
       await makeDurable(this.#env, { ...record, event: 'request.refused', outcome: 4, code: -32602, check: 'argument', reason });
       return this.#answer(message.id, { code: -32602, message: invalid });
     }
-    const ask = (cursor: string | undefined) =>
-      this.#askForTools(cursor, params, { ...extra, authInfo: publicAuthInfo(token) }, deliver);
-    const declarations = this.#options.declarations();
     if (
       method === 'tools/call' &&
       context !== undefined &&

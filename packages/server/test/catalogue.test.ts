@@ -1,11 +1,14 @@
 import { ResourceTemplate as TemplateV1 } from '@modelcontextprotocol/sdk/server/mcp.js';
-import { ResourceTemplate } from '@modelcontextprotocol/server';
-import { describe, expect, test } from 'vitest';
+import { InMemoryTransport, McpServer, ResourceTemplate } from '@modelcontextprotocol/server';
+import { describe, expect, test, vi } from 'vitest';
 import * as z from 'zod';
-import { hasShown, lacksPatientArgument, shownList } from '../src/catalogue.js';
+import { forgetTools, hasShown, lacksPatientArgument, lookForDeclared, shownList } from '../src/catalogue.js';
+import { createHmcpHandler, createProtection } from '../src/index.js';
 import { Declarations } from '../src/operations.js';
+import { V1, V2 } from './support/existing-servers.js';
 import { MAKES, pinned, type Registrar } from './support/existing-tool.js';
-import { ANN, BO, NEVER, READ, SECRET, world } from './support/world.js';
+import { protectedHttp } from './support/protected-carriers.js';
+import { ANN, BO, NEVER, READ, RESOURCE, SECRET, world } from './support/world.js';
 
 const SDKS = Object.keys(MAKES) as (keyof typeof MAKES)[];
 const call = (name: string, args: object = {}) => ({ name, arguments: args });
@@ -187,6 +190,19 @@ describe.each(SDKS)('%s: a declaration that does not fit', (sdk) => {
     await called.close();
   });
 
+  test('of a misspelt tool is logged after the first refusal of the right name, which stays as it is; the server is asked once', async () => {
+    const operations = { tools: { 'get-lab': { ...READ, patientArgument: 'patientId' } } };
+    const p = await pinned(sdk, register, operations);
+    for (let round = 0; round < 3; round += 1) {
+      const { error } = await p.ask('tools/call', call('get-labs'));
+      expect(error).toMatchObject({ code: 40303, data: { check: 'operation' } });
+    }
+    await vi.waitFor(() => expect(p.logged).toEqual([notice('get-lab', ABSENT)]));
+    expect(p.audit.records.map(({ event, method }) => [event, method])).toEqual(Array(3).fill(['request.refused', 'tools/call']));
+    expect(ran).toEqual([]);
+    await p.close();
+  });
+
   test('a tool that fails by itself says nothing of its schema, whatever it says', async () => {
     const fails = (server: Registrar) =>
       server.registerTool('boom', {}, () => {
@@ -245,6 +261,122 @@ describe('before a tool is called that no list has shown', () => {
   test.each(['plain', 'undeclared', undefined, 7])('of %j nothing is asked: no argument is filled in', async (tool) => {
     const ask = () => Promise.reject(new Error('asked'));
     expect(await lacksPatientArgument(tool, declarations, world().env, ask)).toBe(false);
+  });
+});
+
+test.each([
+  ['SDK v1, without sessions', V1, false],
+  ['SDK v1, with sessions', V1, true],
+  ['SDK v2, without sessions', V2, false],
+  ['SDK v2, with sessions', V2, true],
+])('over HTTP (%s) a misspelt tool is logged after its first caller was refused', async (_, sdk, sessions) => {
+  const p = await protectedHttp(sdk, {
+    sessions,
+    operations: { tools: { 'get-lab': { ...READ, patientArgument: 'patientId' } } },
+  });
+  const { error } = await p.ask('tools/call', call('get-labs'), 'own');
+  expect(error).toMatchObject({ code: 40303, data: { check: 'operation' } });
+  await vi.waitFor(() => expect(p.logged).toEqual([notice('get-lab', ABSENT)]));
+  expect(p.ran()).toEqual([]);
+  await p.close();
+});
+
+test('a server written for HMCP says the same of what its deployment declares besides', async () => {
+  const w = world({ operations: { tools: { 'get-lab': none } } });
+  const handler = createHmcpHandler(() => {
+    const server = new McpServer({ name: 'written', version: '1' });
+    server.registerTool('get-labs', {}, nothing as never);
+    return server;
+  }, w.env);
+  await handler.undeclared;
+  const answer = await handler.fetch(
+    new Request(RESOURCE, {
+      method: 'POST',
+      body: JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'tools/call', params: call('get-labs') }),
+      headers: {
+        'content-type': 'application/json',
+        accept: 'application/json, text/event-stream',
+        authorization: `Bearer ${w.issuer.issue(ANN)}`,
+      },
+    }),
+  );
+  expect(await answer.text()).toContain('"code":40303');
+  await vi.waitFor(() => expect(w.logged).toContain(notice('get-lab', ABSENT)));
+});
+
+test('a refusal waits for no list: it is answered though the server never shows one', async () => {
+  const w = world();
+  const [near, far] = InMemoryTransport.createLinkedPair();
+  const hmcp = createProtection({ ...w.env, operations: { tools: { 'get-lab': none } } });
+  const transport = hmcp.protect(far, { accessToken: w.issuer.issue(ANN) });
+  const happened: unknown[] = [];
+  transport.onmessage = (message: unknown) => happened.push((message as { method: string }).method);
+  near.onmessage = (message) => happened.push((message as { error: { code: number } }).error.code);
+  await near.send({ jsonrpc: '2.0', id: 1, method: 'tools/call', params: call('get-labs') });
+  await vi.waitFor(() => expect(happened).toEqual([40303, 'tools/list']));
+  expect(w.logged).toEqual([]);
+  await near.close();
+});
+
+describe('after an undeclared tool was refused', () => {
+  const declarations = new Declarations({ tools: { t: chart, plain: none } });
+  const page = (names: readonly unknown[], nextCursor?: string) => ({
+    tools: names.map((name) => ({ name, inputSchema: {} })),
+    ...(nextCursor === undefined ? {} : { nextCursor }),
+  });
+  const asking = (pages: readonly unknown[]) => {
+    const asked: (string | undefined)[] = [];
+    return { asked, ask: async (cursor: string | undefined) => pages[asked.push(cursor) - 1] as never };
+  };
+
+  test.each([
+    ['nothing is said of what is listed', [page(['t', 'plain'])], []],
+    ['what is on a later page is not misspelt', [page(['t'], 'b'), page(['plain'])], []],
+    ['what is on no page is', [page(['T'], 'b'), page(['plain'])], ['t']],
+    ['and so is all of a list that is none', [{ tools: 'all' }], ['t', 'plain']],
+    ['and of a server that shows none', [{}], ['t', 'plain']],
+    ['and of one with odd entries', [{ tools: [null, 7, {}, { name: ['t'] }] }], ['t', 'plain']],
+  ])('the list of the server is looked through once: %s', async (_, pages, absent) => {
+    const { env, logged } = world();
+    const { ask, asked } = asking(pages);
+    await Promise.all([lookForDeclared(declarations, env, ask), lookForDeclared(declarations, env, ask)]);
+    await lookForDeclared(declarations, env, ask);
+    expect(logged).toEqual(absent.map((tool) => notice(tool, ABSENT)));
+    expect(asked).toHaveLength(pages.length);
+  });
+
+  test('again once the server said that its list changed, and not when a client has looked at the whole of it', async () => {
+    const { env, logged } = world();
+    const { ask, asked } = asking([page(['t', 'plain']), page(['t'])]);
+    shownList('tools/list', {}, page(['t', 'plain']), declarations, env);
+    await lookForDeclared(declarations, env, ask);
+    expect(asked).toEqual([]);
+    forgetTools(env);
+    await lookForDeclared(declarations, env, ask);
+    forgetTools(env);
+    await lookForDeclared(declarations, env, ask);
+    expect([asked.length, logged]).toEqual([2, [notice('plain', ABSENT)]]);
+  });
+
+  test.each([
+    ['that did not come', async () => undefined],
+    ['that could not be asked for', () => Promise.reject(new Error(SECRET))],
+  ])('of a list %s nothing is said, and the next refusal asks again', async (_, ask) => {
+    const { env, logged } = world();
+    await lookForDeclared(declarations, env, ask);
+    expect(logged).toEqual([]);
+    await lookForDeclared(declarations, env, asking([page([])]).ask);
+    expect(logged).toHaveLength(2);
+  });
+
+  test('a list that never ends proves nothing absent, and a deployment without a table asks nothing', async () => {
+    const { env, logged } = world();
+    const endless = asking(Array(80).fill(page([], 'x')));
+    await lookForDeclared(declarations, env, endless.ask);
+    expect([endless.asked.length, logged]).toEqual([64, []]);
+    const untold = asking([]);
+    await lookForDeclared(new Declarations(), world().env, untold.ask);
+    expect(untold.asked).toEqual([]);
   });
 });
 

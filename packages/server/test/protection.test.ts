@@ -438,8 +438,8 @@ describe('createProtection', () => {
       { id: 1, error: { code: 40303 } },
       { id: 2, result: {} },
     ]);
-    // The list is what the guard itself asked for, before the first call of a tool.
-    expect([methods, ran]).toEqual([['tools/list', 'tools/call'], ['get-labs']]);
+    // The lists are what the guard itself asked for, after the first refusal and before the first call of a tool.
+    expect([methods, ran]).toEqual([['tools/list', 'tools/list', 'tools/call'], ['get-labs']]);
     await near.close();
   });
 

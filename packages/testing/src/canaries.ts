@@ -19,9 +19,7 @@ export interface Canaries {
  * measured values; and what is declared of a person beside the chart. Found in a text, each is a trace of that one person.
  */
 export function canariesOf(records: Records, everybody: readonly TestPerson[]): Canaries {
-  const values = new Map(
-    everybody.map((person) => [person, valuesOf(records.ofPatient(person.id), '', new Set(person.values ?? []))]),
-  );
+  const values = new Map(everybody.map((person) => [person, valuesOf(records.ofPatient(person.id), '', new Set(person.values))]));
   const patterns = new Map<TestPerson, RegExp>();
   for (const [person, own] of values) {
     const others = new Set([...values].filter(([other]) => other !== person).flatMap(([, theirs]) => [...theirs]));
@@ -53,7 +51,7 @@ export function checkDeclared(records: Records, everybody: readonly TestPerson[]
       .flatMap((type) => records.ofType(type))
       .filter((resource) => records.patientOf(resource) !== person.id);
     const text = unescaped(JSON.stringify([rest, others.map(({ values }) => values)]));
-    for (const [at, value] of (person.values ?? []).entries())
+    for (const [at, value] of person.values.entries())
       if (text.search(new RegExp(bounded([unescaped(value)]))) >= 0)
         throw new TypeError(
           `value ${at + 1} declared of ${person.name} also stands in a chart or a value of somebody else, or in what belongs to nobody: it tells nobody apart`,

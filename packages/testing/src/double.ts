@@ -15,7 +15,7 @@ export interface Double {
 
 /** The double of each person, in their order. */
 export function doublesOf(people: readonly TestPerson[], records: Records): Double[] {
-  const taken = new Set(people.flatMap(({ id, values }) => [...valuesOf(records.ofPatient(id)), ...(values ?? [])]));
+  const taken = new Set(people.flatMap(({ id, values }) => [...valuesOf(records.ofPatient(id)), ...values]));
   return people.map((person) => doubleOf(person, records.ofPatient(person.id), taken));
 }
 
@@ -27,7 +27,7 @@ export function doublesOf(people: readonly TestPerson[], records: Records): Doub
 export function doubleOf(person: TestPerson, chart: readonly Resource[], taken: Set<string>): Double {
   const texts = new Map<string, string>();
   const numbers = new Map<number, number>();
-  for (const value of person.values ?? [])
+  for (const value of person.values)
     texts.set(
       value,
       free(taken, (turn) => otherText(value, turn)),
@@ -74,7 +74,7 @@ export function doubleOf(person: TestPerson, chart: readonly Resource[], taken: 
       name,
       birthDate: texts.get(person.birthDate) ?? person.birthDate,
       recordNumberLast4: '',
-      ...(person.values === undefined ? {} : { values: person.values.map((value) => texts.get(value) ?? value) }),
+      values: person.values.map((value) => texts.get(value) ?? value),
     },
     chart: { name, bundle: { resourceType: 'Bundle', type: 'collection', entry } },
     rewrite: (value) => rewrite(value),

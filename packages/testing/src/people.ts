@@ -21,8 +21,8 @@ export interface TestPerson {
   /** `YYYY-MM-DD`. */
   readonly birthDate: string;
   readonly recordNumberLast4: string;
-  /** What tells them from others beside their chart, of rows an agent has of its own. @see {@link withValues} */
-  readonly values?: readonly string[] | undefined;
+  /** What tells them from others beside their chart, of rows an agent has of its own; empty unless declared. @see {@link withValues} */
+  readonly values: readonly string[];
 }
 
 /** Whose chart is whose. Never handed out as it is: what builds records takes a Bundle over and changes it. */
@@ -52,7 +52,7 @@ function named(given: string): TestPerson {
 }
 
 function personOf({ id, name, birthDate, identifierLast4 }: PatientSummary): TestPerson {
-  return { id, name, birthDate, recordNumberLast4: identifierLast4 };
+  return { id, name, birthDate, recordNumberLast4: identifierLast4, values: [] };
 }
 
 /**

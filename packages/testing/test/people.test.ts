@@ -1,10 +1,10 @@
 import { labs, listResults } from '@hmcp/clinic';
 import { createTestbed, people, personFrom, type TestPerson, withValues } from '@hmcp/testing';
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, test } from 'vitest';
 import '@hmcp/testing/vitest';
 import { canariesOf, unescaped, valuesOf } from '../src/canaries.js';
-import { doubleOf } from '../src/double.js';
+import { doubleOf, doublesOf } from '../src/double.js';
 import { chartsOf } from '../src/people.js';
 
 const patient = {
@@ -43,6 +43,7 @@ describe('a person from a Bundle', () => {
       name: 'Ermengard Quillon',
       birthDate: '1958-02-03',
       recordNumberLast4: '0193',
+      values: [],
     });
     expect(given).toEqual(before);
   });
@@ -104,6 +105,12 @@ describe('a person from a Bundle', () => {
   });
 });
 
+test('people without declared values have an empty list of them, and so have their doubles', () => {
+  const everybody = [...Object.values(people), personFrom(bundle())];
+  const doubles = doublesOf(everybody, chartsOf(everybody)).map(({ person }) => person);
+  for (const { values } of [...everybody, ...doubles]) expect(values).toEqual([]);
+});
+
 describe('values declared of a person', () => {
   const canaries = (...everybody: TestPerson[]) => canariesOf(chartsOf(everybody), everybody);
 
@@ -118,7 +125,7 @@ describe('values declared of a person', () => {
     const ascii = text.replace('ë', '\\\\u00EB');
     expect(ascii).not.toBe(text);
     expect(valuesIn(ascii, ada)).toEqual(ada.values);
-    expect(people.adalinde).not.toHaveProperty('values');
+    expect(people.adalinde.values).toEqual([]);
   });
 
   it('are other ones of the double, in what its chart says, too', () => {
@@ -234,7 +241,7 @@ describe('any chart', () => {
           { resourceType: 'Patient', id: 'own-1', birthDate: '1958-02-03' },
           { resourceType: 'Basic', id: 'basic-1', extension: own.map((value) => ({ value })) },
         ];
-        const person = { id: 'own-1', name: 'Own', birthDate: '1958-02-03', recordNumberLast4: '' };
+        const person = { id: 'own-1', name: 'Own', birthDate: '1958-02-03', recordNumberLast4: '', values: [] };
         const taken = new Set([...valuesOf(chart), ...others.map(String)]);
         const double = doubleOf(person, chart, new Set(taken));
         expect([...valuesOf(double.chart)].filter((value) => taken.has(value))).toEqual([]);

@@ -65,7 +65,7 @@ async function withItself({ server, manager }: Entry, self: DescribedManager): P
   const keys = described?.size && own && judgeSameKeys(about, described, own, `${manager.issuer} signs with`);
   if (keys && keys.level !== 'ok') return [...findings, keys];
   if (findings.length > 0) return findings;
-  return [ok('trust', about, `it describes ${manager.issuer} as that manager is configured`)];
+  return [ok('trust', about, `its description of ${manager.issuer} is as that manager is configured`)];
 }
 
 async function withAnother(first: Entry, second: Entry): Promise<readonly Finding[]> {

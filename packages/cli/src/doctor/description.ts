@@ -82,7 +82,16 @@ export async function readDescription(file: string): Promise<DescriptionRead> {
     const at = issue.path.join('.') || 'the file';
     return issue.code === 'unrecognized_keys'
       ? `"${at}" has a member this version does not know: ${issue.keys.join(', ')}`
-      : `"${at}" is not usable (${issue.code})`;
+      : valueAt(value, issue.path) === undefined
+        ? `"${at}" is missing`
+        : `"${at}" is not usable (${issue.code})`;
   });
   return { unusable };
+}
+
+function valueAt(value: unknown, path: readonly PropertyKey[]): unknown {
+  return path.reduce<unknown>(
+    (inner, key) => (typeof inner === 'object' && inner !== null ? (inner as Record<PropertyKey, unknown>)[key] : undefined),
+    value,
+  );
 }

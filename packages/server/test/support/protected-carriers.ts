@@ -2,7 +2,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { PassThrough } from 'node:stream';
 import { META, parseScopes, type VerifiedToken } from '@hmcp/core';
-import { createProtection, type Protection } from '../../src/index.js';
+import { createProtection, type ProtectedOperations, type Protection } from '../../src/index.js';
 import type { Reply, Who } from './carriers.js';
 import { EXISTING, type Sdk } from './existing-servers.js';
 import { ANN, BO, type MemoryAudit, TestIssuer, world } from './world.js';
@@ -14,6 +14,8 @@ export interface Setup {
   readonly protects?: boolean;
   /** Hands the parsed body to the transport, as most do. */
   readonly handsBody?: boolean;
+  /** Instead of those that fit the server. */
+  readonly operations?: ProtectedOperations;
 }
 
 /** A protected server, by whatever carries its messages. */
@@ -50,14 +52,14 @@ function tokensOf(issuer: TestIssuer): Record<Who, string | undefined> {
 /** Streamable HTTP on `node:http`, with or without sessions, as servers of either SDK are written. */
 export async function protectedHttp(
   sdk: Sdk,
-  { sessions = false, gated = true, protects = true, handsBody = true }: Setup = {},
+  { sessions = false, gated = true, protects = true, handsBody = true, operations = EXISTING }: Setup = {},
 ): Promise<Protected> {
   const http = createServer();
   await new Promise<void>((resolve) => http.listen(0, '127.0.0.1', resolve));
   const url = `http://127.0.0.1:${(http.address() as AddressInfo).port}/mcp`;
   const issuer = new TestIssuer(url);
   const { env, audit, logged } = world({ resource: url, verifier: issuer });
-  const hmcp = createProtection({ ...env, operations: EXISTING });
+  const hmcp = createProtection({ ...env, operations });
   const ran: string[] = [];
   const seen: string[] = [];
   const open = new Map<string, { transport: ReturnType<Sdk['http']>; close(): Promise<void> }>();
