@@ -8,6 +8,7 @@ export { type Grant, SmartError, type SmartErrorCode } from './grant.js';
 export { type HttpAccessPolicyOptions, httpAccessPolicy } from './http-access-policy.js';
 export { type ProtectedResourceMetadata, protectedResourceMetadata, protectedResourceMetadataUrl } from './metadata.js';
 export { createSealVerifier, SealError, type SealVerifier, type SealVerifierOptions, type VerifiedSeal } from './seal.js';
+export { SEAL_ALGORITHMS } from './seal-keys.js';
 export { createSealSigner, SEAL_SECONDS, type SealFacts, type SealSigner } from './seal-signer.js';
 export { resourceIdentifier, secureUrl } from './secure-url.js';
 export {

@@ -1,6 +1,6 @@
 import { basename, extname } from 'node:path';
 import { type BrokenAudit, plainText, type StoredRecord } from '@hmcp/audit';
-import { type AuditEventName, type ComparedPatient, ERRORS, isHmcpErrorCode } from '@hmcp/core';
+import { AUDIT_REASONS, type AuditEventName, type ComparedPatient, ERRORS, isHmcpErrorCode } from '@hmcp/core';
 import { auditLogsAt, verifyLog } from './audit-logs.js';
 import { counted } from './counted.js';
 import { explainRefusal } from './explain-code.js';
@@ -131,10 +131,10 @@ function tell(record: StoredRecord): string {
 /** What to do about a call that failed before its tool ran, by the reason its server gave in the audit. */
 const MENDS: ReadonlyMap<string | undefined, string> = new Map([
   [
-    'the arguments do not satisfy the input schema of the tool',
+    AUDIT_REASONS.invalidArguments,
     'see whether its `patientArgument` in `operations` is null or misspelt, so that the patient was not filled in; else send what the tool requires',
   ],
-  ['the server has no tool of that name', 'correct the name in `operations` of the server'],
+  [AUDIT_REASONS.noSuchTool, 'correct the name in `operations` of the server'],
 ]);
 
 function mendOf({ reason }: StoredRecord): string | undefined {
@@ -155,13 +155,10 @@ function tellRefusal({ party, record }: Step): string {
   return `First refused by ${party}${where}. ${explainRefusal(code, check)}${tellCause(code, check, reason)}${tellCompared(compared)}`;
 }
 
-/** How the reason of a result begins that was withheld because nobody could check a part of it. */
-const UNCHECKABLE = 'a part of the result cannot be verified';
-
 /** Which of several causes it was that a caller is not told. */
 function tellCause(code: number, check: string | undefined, reason: string | undefined): string {
   if (code !== 40903 || check !== 'result' || reason === undefined) return '';
-  const mend = reason.startsWith(UNCHECKABLE)
+  const mend = reason.startsWith(AUDIT_REASONS.uncheckable)
     ? 'No row of somebody else was found. Mend: let the tool answer `structuredContent` and declare `output` for it in `operations` (the `outputSchema` of a v1 tool does not count), or leave that part out'
     : 'Mend: look at what that server answers';
   return `Its audit says: ${plainText(reason)}. ${mend}.\n`;

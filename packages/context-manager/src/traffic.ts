@@ -182,7 +182,9 @@ export class Traffic {
     } catch (error) {
       if (error instanceof Recorded) throw error.refusal;
       if (error instanceof HmcpError && error.code === 50302) throw error;
-      const refusal = withIntent(this.#asRefusal(error, caller), asked.intent);
+      const found = this.#asRefusal(error, caller);
+      // Whoever asked finds it, here and there, by what it was asked for.
+      const refusal = found instanceof HmcpError ? found.withIntent(asked.intent) : found;
       const { code, check, reason } =
         refusal instanceof HmcpError ? refusal : { code: refusal.code, check: undefined, reason: 'the arguments are malformed' };
       await this.#durable({ ...by, event: 'request.refused', outcome: 4, code, check, reason }, caller);
@@ -226,13 +228,6 @@ class Recorded extends Error {
 function intentOf(method: string, params: unknown): string | undefined {
   const schema = method === MANAGER_METHODS.permit ? PermitParams : method === MANAGER_METHODS.redeem ? RedeemParams : undefined;
   return schema?.shape.intent.safeParse(Object(params).intent).data?.id;
-}
-
-/** Whoever asked finds a refusal, here and there, by what it was asked for. */
-function withIntent(refusal: HmcpError | MalformedArguments, intent: string | undefined): HmcpError | MalformedArguments {
-  if (intent === undefined || !(refusal instanceof HmcpError) || refusal.data.intent !== undefined) return refusal;
-  const { code, data, reason } = refusal;
-  return new HmcpError(code, { ...data, intent }, reason === undefined ? {} : { reason });
 }
 
 function facts(result: { readonly sid: string; readonly epoch: number }): Answer {

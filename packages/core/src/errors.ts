@@ -313,6 +313,12 @@ export class HmcpError extends Error {
     return this.data.check;
   }
 
+  /** The same refusal, of the intent it was asked for; one that names an intent stays as it is. */
+  withIntent(intent: string | undefined): HmcpError {
+    if (intent === undefined || this.data.intent !== undefined) return this;
+    return new HmcpError(this.code, { ...this.data, intent }, this.#reason === undefined ? {} : { reason: this.#reason });
+  }
+
   /**
    * Reads a refusal from a JSON-RPC error (`{ code, data }`) of any SDK; `undefined` when it is not one of ours.
    * The retry rule is the code's own, whatever the peer says.

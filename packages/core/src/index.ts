@@ -1,4 +1,5 @@
 export { AccessTokenClaims, type VerifiedToken } from './access-token.js';
+export { AUDIT_REASONS } from './audit-reasons.js';
 export { AUDIT_EVENTS, type AuditEventName, type AuditRecord, type AuditSink } from './audit-record.js';
 export {
   type Actor,

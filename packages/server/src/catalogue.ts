@@ -1,3 +1,4 @@
+import { AUDIT_REASONS } from '@hmcp/core';
 import type { AgentEnv, ServerNotice } from './define-agent.js';
 import { isJsonObject, type Json, type Message } from './message.js';
 import type { Declarations } from './operations.js';
@@ -16,7 +17,7 @@ const INVALID =
   'the arguments do not satisfy the input schema of the tool: see whether its patientArgument is the right one' satisfies ServerNotice;
 
 /** Why a call of a tool failed before the tool ran, in fixed words. */
-export type ToolFault = 'the arguments do not satisfy the input schema of the tool' | 'the server has no tool of that name';
+export type ToolFault = (typeof AUDIT_REASONS)['invalidArguments' | 'noSuchTool'];
 
 /** Names of tools that are remembered to be written down; a server whose lists never end is not followed further. */
 const MOST_NAMES = 4096;
@@ -177,14 +178,9 @@ export async function lacksPatientArgument(
 ): Promise<boolean> {
   if (typeof tool !== 'string' || declarations.patientArgument('tools', tool) === undefined) return false;
   const tools = knownTools(env);
-  let cursor: string | undefined;
-  for (let page = 0; tools.lacks(tool) === undefined && page < MOST_PAGES; page += 1) {
-    const result = await ask(cursor);
-    if (result === undefined) return false; // nothing was learned: whoever calls next asks again
-    shownList('tools/list', cursor === undefined ? {} : { cursor }, result, declarations, env);
-    if (typeof result.nextCursor !== 'string') break;
-    cursor = result.nextCursor;
-  }
+  const isKnown = (): boolean => tools.lacks(tool) !== undefined;
+  // Where nothing was learned, whoever calls next asks again.
+  if (!isKnown() && (await lookThrough(declarations, env, ask, isKnown)) === 'silent') return false;
   const lacks = tools.lacks(tool) ?? false;
   tools.learn(tool, lacks);
   return lacks;
@@ -198,19 +194,34 @@ export async function lookForDeclared(declarations: Declarations, env: AgentEnv,
   const tools = knownTools(env);
   if (tools.seen || declarations.tabledTools().length === 0) return;
   tools.seen = true;
+  if ((await lookThrough(declarations, env, ask).catch(() => 'silent')) === 'silent') tools.seen = false;
+}
+
+/**
+ * Learns from the server's list, page by page, until it ends or `enough` was learned. At its end it is said what the table has and the list
+ * has not.
+ * @returns `silent` when a page did not come
+ */
+async function lookThrough(
+  declarations: Declarations,
+  env: AgentEnv,
+  ask: AskForTools,
+  enough: () => boolean = () => false,
+): Promise<'looked' | 'silent'> {
   const listed = new Set<unknown>();
   let cursor: string | undefined;
-  for (let page = 0; page < MOST_PAGES; page += 1) {
-    const result = await ask(cursor).catch(() => undefined);
-    if (result === undefined) {
-      tools.seen = false;
-      return;
-    }
+  for (let page = 0; page < MOST_PAGES && !enough(); page += 1) {
+    const result = await ask(cursor);
+    if (result === undefined) return 'silent';
     shownList('tools/list', cursor === undefined ? {} : { cursor }, result, declarations, env);
     for (const { name } of Array.isArray(result.tools) ? result.tools.filter(isJsonObject) : []) listed.add(name);
-    if (typeof result.nextCursor !== 'string') return sayAbsent(listed, declarations, env);
+    if (typeof result.nextCursor !== 'string') {
+      sayAbsent(listed, declarations, env);
+      break;
+    }
     cursor = result.nextCursor;
   }
+  return 'looked';
 }
 
 /** True for a name that is the server's own, and not whatever a caller wrote: a list of it showed the tool, declared or not. */
@@ -234,7 +245,7 @@ const SAID =
 export function toolFault({ result, error }: Message, tool: unknown, env: AgentEnv): ToolFault | undefined {
   const fault = faultIn(result) ?? faultOf(error);
   if (fault !== undefined && typeof tool === 'string')
-    knownTools(env).say(env, tool, fault === 'the server has no tool of that name' ? ABSENT : INVALID);
+    knownTools(env).say(env, tool, fault === AUDIT_REASONS.noSuchTool ? ABSENT : INVALID);
   return fault;
 }
 
@@ -247,13 +258,11 @@ function faultIn(result: unknown): ToolFault | undefined {
 function faultOf(error: unknown): ToolFault | undefined {
   if (!isJsonObject(error) || error.code !== -32602) return undefined;
   const said = typeof error.message === 'string' ? faultSaid(error.message) : undefined;
-  return said ?? 'the arguments do not satisfy the input schema of the tool';
+  return said ?? AUDIT_REASONS.invalidArguments;
 }
 
 function faultSaid(text: string): ToolFault | undefined {
   const found = SAID.exec(text);
   if (found === null) return undefined;
-  return found[1] === undefined
-    ? 'the server has no tool of that name'
-    : 'the arguments do not satisfy the input schema of the tool';
+  return found[1] === undefined ? AUDIT_REASONS.noSuchTool : AUDIT_REASONS.invalidArguments;
 }

@@ -13,6 +13,7 @@ import { isJsonObject, type Json, type Message, metaOf } from './message.js';
 import { isInRequest, noticeInRequest, noticeOutside } from './notifications.js';
 import { open } from './opening.js';
 import type { Declarations } from './operations.js';
+import { OwnQuestions } from './own-questions.js';
 import { release } from './release.js';
 import { announced } from './server-of.js';
 import { renderAnswer } from './structured-text.js';
@@ -35,9 +36,6 @@ export interface GuardOptions {
   /** Announces the extension in the handshake, for a server that nobody could tell to. @default false */
   readonly announces?: boolean | undefined;
 }
-
-/** Milliseconds a server has to show its tools. */
-const ANSWER_MS = 5000;
 
 /** Present in every request of revision 2026-07-28 and later. */
 const REVISION = 'io.modelcontextprotocol/protocolVersion';
@@ -111,8 +109,7 @@ class TransportGuard {
   /** Requests whose decision is under way; true once their caller cancelled them. */
   readonly #deciding = new Map<Id, boolean>();
   readonly #admitted = new Map<Id, Admitted>();
-  /** What this guard itself asked the server, by id. */
-  readonly #asked = new Map<Id, (answer: Message | undefined) => void>();
+  readonly #questions = new OwnQuestions();
   readonly #watching: Watching;
 
   constructor(transport: Transport, options: GuardOptions) {
@@ -142,7 +139,7 @@ class TransportGuard {
   closed(): void {
     for (const id of [...this.#deciding.keys()]) this.#deciding.set(id, true);
     for (const id of [...this.#admitted.keys()]) this.#cancelled(id);
-    for (const answer of this.#asked.values()) answer(undefined);
+    this.#questions.end();
     this.#watching.clear();
     this.#options.closed?.();
   }
@@ -271,7 +268,7 @@ class TransportGuard {
     const context = decision.verdict === 'serve' ? decision.context : undefined;
     const record = { ...(await describe(inbound, this.#env, context, seal)), intent };
     const ask = (cursor: string | undefined) =>
-      this.#askForTools(cursor, params, { ...extra, authInfo: publicAuthInfo(token) }, deliver);
+      this.#questions.tools(cursor, params, { ...extra, authInfo: publicAuthInfo(token) }, deliver);
     const declarations = this.#options.declarations();
     if (decision.verdict === 'refuse') {
       await this.#refuse(message.id, decision.refusal, record, inbound, exchange, seal);
@@ -310,31 +307,6 @@ class TransportGuard {
     const handlerExtra: MessageExtraInfo = { ...extra, authInfo: publicAuthInfo(token) };
     if (bound) bound.scope.run(() => deliver(shown, handlerExtra));
     else deliver(shown, handlerExtra);
-  }
-
-  /** Asks the server what a client would, on nobody's behalf; the answer goes nowhere else. */
-  async #askForTools(
-    cursor: string | undefined,
-    params: Json,
-    extra: MessageExtraInfo,
-    deliver: Deliver,
-  ): Promise<Json | undefined> {
-    const id = `tools-${crypto.randomUUID()}`;
-    // What revision 2026-07-28 wants in every request, and nothing of this one's context.
-    const meta = Object.entries(metaOf(params)).filter(([key]) => key.startsWith('io.modelcontextprotocol/'));
-    const answered = new Promise<Message | undefined>((resolve) => {
-      this.#asked.set(id, resolve);
-      AbortSignal.timeout(ANSWER_MS).addEventListener('abort', () => resolve(undefined), { once: true });
-    });
-    const asked = { ...(cursor === undefined ? {} : { cursor }), _meta: Object.fromEntries(meta) };
-    try {
-      deliver({ jsonrpc: '2.0', id, method: 'tools/list', params: asked }, extra);
-      const answer = await answered;
-      if (answer === undefined) return undefined;
-      return isJsonObject(answer.result) ? answer.result : {};
-    } finally {
-      this.#asked.delete(id);
-    }
   }
 
   /** A refusal that another party made, or that was made for it: as it came. */
@@ -432,8 +404,7 @@ class TransportGuard {
       return this.#notify(message.method, isJsonObject(message.params) ? message.params : {}, options);
     }
     const id = message.id as Id;
-    const asked = this.#asked.get(id);
-    if (asked) return asked(message);
+    if (this.#questions.takes(message)) return;
     const admitted = this.#admitted.get(id);
     if (!admitted) return this.#answerUnadmitted(id, message, options);
     this.#admitted.delete(id);

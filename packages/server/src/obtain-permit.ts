@@ -44,7 +44,7 @@ export async function obtainPermit(inbound: Inbound, envelope: SealedEnvelope, b
   const granted = await inTime(asked).catch((error: unknown) => {
     // One that comes too late is nobody's.
     void asked.then(giveBack, () => undefined);
-    const refusal = withIntent(HmcpError.from(error), envelope.intent.id) ?? refuse(50301, 'the manager did not answer');
+    const refusal = HmcpError.from(error)?.withIntent(envelope.intent.id) ?? refuse(50301, 'the manager did not answer');
     // What a manager itself said is an answer, also 50301.
     if (refusal.code === 50301 && !managers.some(({ resource }) => resource === refusal.data.by)) managerSilent();
     throw refusal;
@@ -63,13 +63,6 @@ export async function obtainPermit(inbound: Inbound, envelope: SealedEnvelope, b
     isLive: () => monotonic() < until,
     giveBack: () => giveBack(granted),
   });
-}
-
-/** What a manager refused, of the request it was asked for; by whom and where stays. */
-function withIntent(refusal: HmcpError | undefined, intent: string): HmcpError | undefined {
-  if (refusal === undefined || refusal.data.intent !== undefined) return refusal;
-  const { reason } = refusal;
-  return new HmcpError(refusal.code, { ...refusal.data, intent }, reason === undefined ? {} : { reason });
 }
 
 /** What a permit is for: the method, and which of this server's own operations. */

@@ -1,4 +1,4 @@
-import type { PatientContext } from '@hmcp/core';
+import { AUDIT_REASONS, type PatientContext } from '@hmcp/core';
 import type { Inbound } from './admission.js';
 import { isJsonObject, type Json } from './message.js';
 import { examineResult } from './result.js';
@@ -43,11 +43,8 @@ export function uncheckable({ method, operation }: Pick<Inbound, 'method' | 'ope
       if (count({ ...structured, [key]: said }) > own) parts.add(part);
   }
   if (parts.size === 0) parts.add('another member');
-  return `${UNCHECKABLE}: ${[...parts].join('; ')}` as const;
+  return `${AUDIT_REASONS.uncheckable}: ${[...parts].join('; ')}` as const;
 }
-
-/** How the reason of such a record begins. */
-const UNCHECKABLE = 'a part of the result cannot be verified';
 
 /** A member by the parts it may hold: content is text, and what is none. */
 function partsOf(key: string, value: unknown, hasJson: boolean): readonly (readonly [Part, unknown])[] {

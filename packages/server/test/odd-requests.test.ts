@@ -3,12 +3,10 @@ import { createServer } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { currentScope } from '@hmcp/core/request-scope';
-import { McpServer as McpServerV1 } from '@modelcontextprotocol/sdk/server/mcp.js';
 import { McpServer } from '@modelcontextprotocol/server';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { createHmcpHandler, createProtection, defineAgent, nodeListener, serve } from '../src/index.js';
-import { EXISTING, type ExistingServer, V1 } from './support/existing-servers.js';
+import { EXISTING, lateServer } from './support/existing-servers.js';
 import { protectedHttp } from './support/protected-carriers.js';
 import { ANN, RESOURCE, world } from './support/world.js';
 
@@ -130,18 +128,8 @@ test('an answer that was fetched elsewhere is framed once, whatever framed it th
 test('a caller that goes away ends its request, though nobody holds the request any more', async () => {
   setFlagsFromString('--expose-gc');
   const collect = runInNewContext('gc') as () => void;
-  let reached = (): void => {};
-  const running = new Promise<void>((resolve) => {
-    reached = resolve;
-  });
-  const slow = new McpServerV1({ name: 'slow', version: '1' });
-  slow.registerTool('late', {}, async () => {
-    const signal = currentScope()?.signal;
-    reached();
-    await new Promise((resolve) => signal?.addEventListener('abort', resolve));
-    return { content: [] };
-  });
-  const p = await protectedHttp({ ...V1, server: () => slow as unknown as ExistingServer });
+  const late = lateServer();
+  const p = await protectedHttp(late.sdk);
   closing.push(() => p.close());
   const leaving = new AbortController();
   const headers = {
@@ -151,7 +139,7 @@ test('a caller that goes away ends its request, though nobody holds the request 
   };
   const call = JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'tools/call', params: { name: 'late', arguments: {} } });
   const gone = fetch(p.url, { method: 'POST', body: call, headers, signal: leaving.signal }).catch(() => 'gone');
-  await running;
+  await late.running;
   for (let round = 0; round < 4; round += 1) {
     collect();
     await new Promise((resolve) => setImmediate(resolve));

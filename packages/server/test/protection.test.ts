@@ -1,14 +1,12 @@
 import { createServer, request as httpRequest, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { ERRORS, OTHER_ANSWERS } from '@hmcp/core';
-import { currentScope } from '@hmcp/core/request-scope';
 import { Client as ClientV1 } from '@modelcontextprotocol/sdk/client/index.js';
 import { StreamableHTTPClientTransport as ClientTransportV1 } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
-import { McpServer as McpServerV1 } from '@modelcontextprotocol/sdk/server/mcp.js';
 import { InMemoryTransport, WebStandardStreamableHTTPServerTransport } from '@modelcontextprotocol/server';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { createProtection, MAX_BODY_BYTES } from '../src/index.js';
-import { EXISTING, type ExistingServer, V1, V1_LOW, V2 } from './support/existing-servers.js';
+import { EXISTING, lateServer, V1, V1_LOW, V2 } from './support/existing-servers.js';
 import { type Protected, protectedHttp, protectedStdio } from './support/protected-carriers.js';
 import { ANN, BO, envelope, NEVER, RESOURCE, SECRET, TestIssuer, world } from './support/world.js';
 
@@ -348,18 +346,8 @@ describe('half a protection', () => {
     ['a caller that goes away', false, { event: 'result.withheld', code: 40901 }],
     ['a session that ends', true, { event: 'request.refused', reason: 'cancelled by the caller' }],
   ])('%s ends the request: what the handler says then is withheld', async (_what, sessions, record) => {
-    let reached = (): void => {};
-    const running = new Promise<void>((resolve) => {
-      reached = resolve;
-    });
-    const slow = new McpServerV1({ name: 'slow', version: '1' });
-    slow.registerTool('late', {}, async () => {
-      const signal = currentScope()?.signal;
-      reached();
-      await new Promise((resolve) => signal?.addEventListener('abort', resolve));
-      return { content: [] };
-    });
-    const p = await protectedHttp({ ...V1, server: () => slow as unknown as ExistingServer }, { sessions });
+    const late = lateServer();
+    const p = await protectedHttp(late.sdk, { sessions });
     const leaving = new AbortController();
     const authorization = `Bearer ${p.issuer.issue(ANN)}`;
     const session: Record<string, string> = sessions ? { 'mcp-session-id': 'session-1' } : {};
@@ -373,7 +361,7 @@ describe('half a protection', () => {
     const asked = fetch(p.url, { method: 'POST', body, headers, signal: leaving.signal })
       .then((response) => response.text())
       .catch(() => '');
-    await running;
+    await late.running;
     if (sessions) expect((await fetch(p.url, { method: 'DELETE', headers })).status).toBe(200);
     else leaving.abort();
     expect(await asked).toBe('');

@@ -1,5 +1,5 @@
+import { SEAL_ALGORITHMS } from '@hmcp/auth';
 import { meaningOf } from '@hmcp/core';
-import { SEAL_ALGORITHMS } from './ask-parties.js';
 import type { DeploymentDescription, DescribedManager, DescribedServer } from './description.js';
 import { type Finding, failure, ok } from './finding.js';
 import { judgeKeys, thumbprintsOf } from './keys.js';

@@ -1,4 +1,4 @@
-import { AuthorityUnavailable, DiscoveryError, discover, protectedResourceMetadataUrl } from '@hmcp/auth';
+import { AuthorityUnavailable, DiscoveryError, discover, protectedResourceMetadataUrl, SEAL_ALGORITHMS } from '@hmcp/auth';
 import { type ClockReading, judgeClock } from './clock.js';
 import type { DescribedManager, DescribedServer } from './description.js';
 import { type Finding, warning } from './finding.js';
@@ -8,8 +8,6 @@ import { ask, type Probe, readJson } from './probe.js';
 import { judgeKeySet, judgeMetadata, judgeSameKeys, judgeSealKeys, type MetadataAnswer } from './trust.js';
 
 const TOKEN_ALGORITHMS = ['ES256', 'RS256', 'EdDSA'];
-/** Of seals. @see protocol section 2.3 */
-export const SEAL_ALGORITHMS = ['ES256', 'EdDSA'];
 const LEEWAY_SECONDS = 30;
 /** A seal is not believed before its time but for 2 s, and lives 30 s. */
 const SEALS = { what: 'seals', ahead: 2, behind: 30 } as const;

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Readable, Writable } from 'node:stream';
+import { currentScope } from '@hmcp/core/request-scope';
 import { NodeStreamableHTTPServerTransport as HttpV2 } from '@modelcontextprotocol/node';
 import { Server as ServerV1 } from '@modelcontextprotocol/sdk/server/index.js';
 import { McpServer as McpServerV1 } from '@modelcontextprotocol/sdk/server/mcp.js';
@@ -130,3 +131,19 @@ export const V1_LOW: Sdk = {
     return server as unknown as ExistingServer;
   },
 };
+
+/** A server on SDK v1 whose one tool, `late`, answers once its request has ended. @returns `running` resolves when it was reached */
+export function lateServer(): { readonly sdk: Sdk; readonly running: Promise<void> } {
+  let reached = (): void => {};
+  const running = new Promise<void>((resolve) => {
+    reached = resolve;
+  });
+  const server = new McpServerV1({ name: 'slow', version: '1' });
+  server.registerTool('late', {}, async () => {
+    const signal = currentScope()?.signal;
+    reached();
+    await new Promise((resolve) => signal?.addEventListener('abort', resolve));
+    return { content: [] };
+  });
+  return { sdk: { ...V1, server: () => server as unknown as ExistingServer }, running };
+}
